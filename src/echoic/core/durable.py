@@ -106,3 +106,11 @@ def translate(error: OSError, path: Path, size: int = 0) -> EchoicError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.EEXIST, errno.ENAMETOOLONG):
         return CannotCreate(f"{where}: {error.strerror}; choose another place")
     return StorageError(f"{where}: {error.strerror or error}")
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder in one step: it is renamed first, so that no half of it is ever seen."""
+    if folder.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old.tmp", dir=folder.parent))
+        os.rename(folder, aside / "was")
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""The accuracy table: one training a (set, variant, seed), its test part scored once, at the end.
+
+    python benchmarks/accuracy.py imdb --seeds 0,1,2                      # the default classifier
+    python benchmarks/accuracy.py imdb --variant vectors --seeds 0,1,2    # with pretrained word vectors
+    python benchmarks/accuracy.py all
+
+Validation always comes from the training part. The two paths of the classifier are trained apart, so
+one training gives three rows: `alone` (the recurrent network, bit for bit what model.ngrams=false
+trains: tests/tasks/test_classify.py), `ngrams` (the n-gram path alone) and `default` (both). Beside
+them the frozen baseline on the same rows. Each result is kept in results/accuracy/ with the rows it
+got right, so that paired intervals can be computed later; a result that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import RESULTS, save
+from sets import SETS
+
+from echoic import pipeline
+from echoic.core.config import Config
+from echoic.core.types import Example
+from echoic.evaluate.metrics import classification, correct, decide
+from echoic.model import fingerprints, map_batches
+from echoic.read.named import data_dir
+from echoic.read.split import split
+
+VARIANTS = {"default": [], "vectors": [f'text.vectors="{data_dir() / "glove_100d_50k" / "glove.100d.50k.txt.xz"}"']}
+KEPT = ("examples", "accuracy", "macro_f1", "loss", "ece")
+
+
+def bits(right: np.ndarray) -> str:
+    """Which rows were right, as hexadecimal: `np.unpackbits` of its bytes, cut to the number of rows."""
+    return np.packbits(right).tobytes().hex()
+
+
+def short(scores: dict[str, Any]) -> dict[str, Any]:
+    return {name: scores[name] for name in KEPT if name in scores}
+
+
+def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
+    parts = SETS[name]()
+    config = Config().override([f"seed={seed}", *VARIANTS[variant], *settings])
+    train, valid, test = parts["train"], parts.get("valid"), parts["test"]
+    if valid is None:
+        first, second = split(train, config.data.valid_fraction, config.seed)
+        train, valid = [train[i] for i in first], [train[i] for i in second]
+    said: list[str] = []
+
+    def hear(note: str) -> None:
+        said.append(note)
+        print("  ", note, flush=True)
+
+    started = time.perf_counter()
+    journey = pipeline.fit(train, valid, config, said=hear, watch=pipeline.watcher())
+    seconds = {**journey.seconds, "fit": round(time.perf_counter() - started, 1)}
+    facts = {
+        "set": name,
+        "variant": variant,
+        "seed": seed,
+        "settings": settings,
+        "rows": {"train": len(train), "valid": len(valid), "test": len(test)},
+        "seconds": seconds,
+        "epochs": len(journey.fitted.history),
+        "best_epoch": journey.fitted.best_epoch,
+        "parameters": sum(p.numel() for p in journey.model.network.parameters()),
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "notes": said,
+        "scores": score_rows(journey, train, valid, test, hear),
+    }
+    path = save(f"accuracy/{name}-{variant}-{seed}", facts)
+    print(path.relative_to(Path.cwd()), {k: round(v["accuracy"], 4) for k, v in facts["scores"].items()}, flush=True)
+
+
+def score_rows(
+    journey: pipeline.Journey, train: list[Example], valid: list[Example], test: list[Example], said: Any
+) -> dict[str, Any]:
+    """{"alone": ..., "ngrams": ..., "default": ..., "tfidf_lr": ...}: scores on the test rows, the
+    rows right, the same without the test rows that were trained on, and the validation accuracy."""
+    model, task = journey.model, journey.model.task
+    baseline = pipeline.fit_baseline(task, {"train": train, "valid": valid}, said)
+    seen = np.isin(fingerprints([e.input for e in test]), fingerprints([e.input for e in (*train, *valid)]))
+    answers: dict[str, dict[str, np.ndarray]] = {}
+    for part, rows in (("valid", valid), ("test", test)):
+        data = task.encode(rows)
+        paths = map_batches(model.network.paths, data, task, model.config)
+        scales = model.network.scales.numpy()
+        found = {"alone": task.probabilities(paths[0] * scales[0])}
+        if len(paths) == 2:
+            found["ngrams"] = task.probabilities(paths[1])
+            found["default"] = task.probabilities(paths[0] * scales[0] + paths[1] * scales[1])
+        found["tfidf_lr"] = baseline.predict_proba([e.input for e in rows])
+        answers[part] = found | {"targets": data.targets}
+    out: dict[str, Any] = {}
+    targets = answers["test"].pop("targets")
+    for path, p in answers["test"].items():
+        scores = classification(p, targets, task.names, kind=task.kind)
+        right = correct(decide(p, kind=task.kind), targets, kind=task.kind)
+        v = classification(answers["valid"][path], answers["valid"]["targets"], task.names, kind=task.kind)
+        out[path] = {**short(scores), "valid_accuracy": v["accuracy"], "valid_macro_f1": v["macro_f1"], "right": bits(right)}
+        out[path]["answers"] = p.argmax(1).tolist() if len(p) <= 10_000 else None
+        if seen.any():
+            kept = np.flatnonzero(~seen)
+            out[path]["unseen"] = short(classification(p[kept], targets[kept], task.names, kind=task.kind))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+", choices=[*SETS, "all"])
+    parser.add_argument("--variant", choices=VARIANTS, default="default")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--set", action="append", default=[], help="a setting other than the default; kept in the result")
+    parser.add_argument("--again", action="store_true", help="make results anew that are there already")
+    chosen = parser.parse_args()
+    names = list(SETS) if "all" in chosen.sets else chosen.sets
+    for seed in map(int, chosen.seeds.split(",")):
+        for name in names:
+            if chosen.again or not (RESULTS / "accuracy" / f"{name}-{chosen.variant}-{seed}.json").exists():
+                print(f"{name}, {chosen.variant}, seed {seed}", flush=True)
+                one(name, chosen.variant, seed, chosen.set)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""One way to keep a figure: what was run, on what, when, and what came out, as a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("echoic", "torch", "numpy", "scikit-learn", "tokenizers")
+
+
+def machine() -> dict[str, Any]:
+    model = next(
+        (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "system": platform.system()}
+
+
+def save(name: str, facts: dict[str, Any]) -> Path:
+    """Writes results/<name>.json: `facts` and where they come from."""
+    about = {
+        "command": " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "versions": {p: version(p) for p in PACKAGES} | {"python": platform.python_version()},
+        "machine": machine(),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+    }
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**facts, **about}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path

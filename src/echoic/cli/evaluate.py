@@ -1,0 +1,76 @@
+"""`echoic evaluate`: a model's scores on a labelled file, with the simple baselines beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echoic.cli.options import DataFile, Reading, RunFolder, Talk, verb
+from echoic.cli.output import listener, render, say, say_json
+from echoic.core.errors import show
+
+if TYPE_CHECKING:
+    from echoic.evaluate.report import ReportFacts
+    from echoic.model import Model
+
+
+@verb
+def evaluate(
+    run: RunFolder,
+    data: DataFile,
+    reading: Reading,
+    talk: Talk,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
+) -> None:
+    """Score a model on labelled rows, beside the majority class and TF-IDF."""
+    from echoic import pipeline
+    from echoic.evaluate.report import render_table
+    from echoic.read.tables import read_table
+
+    model = open_model(run, device)
+    options = model.config.task.options
+    separator = options.get("separator", "|") if options.get("several") else None
+    table = read_table(data, reading.over(model.config.data), said=listener(talk.quiet), label_separator=separator)
+    scores = pipeline.evaluate(model, table.examples)
+    if talk.json:
+        say_json(scores)
+        return
+    render(render_table(score_facts(model, scores, Path(data).name, "given")))
+    if seen := scores.get("seen_in_training"):
+        say(f"\n{seen:,} of these rows were trained on; {_unseen(scores)}")
+
+
+def open_model(run: str, device: str | None = None) -> Model:
+    """The model in a run folder or bundle, on `device` if one is named."""
+    from echoic import model
+
+    opened = model.load(run)
+    if device is not None:
+        opened.config = opened.config.model_copy(update={"device": device})
+        opened.network.to(model.device_of(opened.config))
+    return opened
+
+
+def score_facts(model: Model, scores: Mapping[str, Any], title: str, part: str) -> ReportFacts:
+    """What `evaluate` found, in the form that the report's table is drawn from."""
+    from echoic.evaluate.intervals import Paired
+    from echoic.evaluate.report import ReportFacts
+
+    baselines = scores.get("baselines", {})
+    return ReportFacts(
+        title=show(title),
+        names=model.task.names,
+        kind=model.task.kind,
+        part=part,
+        scores={"model": scores, **{name: baselines[name] for name in ("tfidf_lr", "majority") if name in baselines}},
+        difference=Paired(**scores["difference"]) if "difference" in scores else None,
+    )
+
+
+def _unseen(scores: Mapping[str, Any]) -> str:
+    if "unseen" not in scores:
+        return "there are no others, so this says nothing about new texts"
+    return f"on the other {scores['unseen']['examples']:,} the accuracy is {100 * scores['unseen']['accuracy']:.1f} %"

@@ -1,0 +1,218 @@
+"""`echoic predict`: texts in, answers out; or a file of any size in, a file out."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+from pydantic import BaseModel
+
+from echoic.cli.evaluate import open_model
+from echoic.cli.options import Reading, RunFolder, Talk, verb
+from echoic.cli.output import hint, listener, say, say_json, to_json
+from echoic.core import durable
+from echoic.core.errors import CannotCreate, DataError, UsageError, show
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+LINES = (".jsonl", ".ndjson")
+
+
+@verb
+def predict(
+    run: RunFolder,
+    reading: Reading,
+    talk: Talk,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to answer.")] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", metavar="FILE", help="A file of texts; - reads stdin.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where the answers go: .jsonl, .csv or .tsv.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Below this probability the model abstains.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
+) -> None:
+    """Ask a model: one answer for every text.
+
+    A TEXT that begins with - comes after a `--`. With --json a file gives JSON lines.
+    """
+    _usable(texts, input, output)
+    if output is not None:
+        _creatable(output, input, force)
+    for number, text in enumerate(texts or [], 1):
+        _whole(text, number)
+    model = open_model(run, device)
+    options: dict[str, Any] = {} if min_confidence is None else {"min_confidence": min_confidence}
+    if input is None:
+        _show([record_dict(r) for r in model.predict(texts or [], **options)], talk.json)
+        return
+    from echoic.read.tables import stream_texts
+
+    examples = stream_texts(input, reading.over(model.config.data), said=listener(talk.quiet))
+    records = (record_dict(r) for r in model.predict_stream((e.input for e in examples), **options))
+    if output is None:
+        for record in records:
+            _show_one(record, talk.json)
+        return
+    count = write(output, counted(records, talk.quiet))
+    if talk.json:
+        say_json({"output": show(output, 4096), "predictions": count})
+    elif not talk.quiet:
+        hint(f"{count:,} answers in {show(output, 200)}")
+
+
+def record_dict(record: BaseModel) -> dict[str, Any]:
+    """An answer as every door prints it; a field that its kind of task does not use is left out."""
+    return record.model_dump(exclude_defaults=True)
+
+
+def _usable(texts: list[str] | None, input: str | None, output: Path | None) -> None:
+    if bool(texts) == (input is not None):
+        raise UsageError("want either texts or --input FILE, one of the two")
+    if output is None:
+        return
+    if input is None:
+        raise UsageError("--output goes with --input FILE; the answers to texts go to stdout")
+    if output.suffix.lower() not in (*DELIMITERS, *LINES):
+        raise UsageError(f"--output {show(output, 200)}: want a name that ends in .jsonl, .csv or .tsv")
+
+
+def _creatable(output: Path, input: str | None, force: bool) -> None:
+    """Refuses, before any work, a place where the answers could not go."""
+    if not output.parent.is_dir():
+        raise CannotCreate(f"{show(output, 200)}: its parent folder does not exist; make it first")
+    if not output.exists():
+        return
+    if not output.is_file():
+        raise CannotCreate(f"{show(output, 200)}: exists and is no file; choose another name")
+    if input is not None and input != "-" and Path(input).exists() and output.samefile(input):
+        raise UsageError(f"{show(output, 200)}: is the input as well; choose another name")
+    if not force:
+        raise CannotCreate(f"{show(output, 200)}: exists already; --force replaces it")
+
+
+def _whole(text: str, number: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"text {number}: {show(text)} holds bytes that are not UTF-8; put it into a file and name its --encoding"
+        ) from None
+
+
+def _show(records: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        say_json({"predictions": records})
+    for record in [] if json else records:
+        _show_one(record, json=False)
+
+
+def _show_one(record: dict[str, Any], json: bool) -> None:
+    say(to_json(record, line=True) if json else _readable(record))
+
+
+def _readable(record: Mapping[str, Any]) -> str:
+    """`pos   0.93   the text`, with anybody's text made safe for a terminal."""
+    cells = [_cell(value) for key, value in record.items() if key != "text" and not isinstance(value, Mapping)]
+    return "\t".join([*cells, show(record.get("text", ""), 200)])
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:.3f}"
+        case list():
+            return show("|".join(map(str, value)), 200) or "-"
+    return show(value, 200)
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[IO[str]]:
+    """A file that appears under its name when it is complete, or not at all."""
+    place = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(place, "w", encoding="utf-8", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(place, path)
+        finally:
+            place.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename not in (None, str(place)) or not isinstance(error.errno, int):
+            raise
+        raise durable.translate(error, path) from error
+
+
+def write(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Writes the answers in the format that the name asks for. Returns how many."""
+    count = 0
+    with aside(path) as file:
+        put = (
+            _table_writer(file, DELIMITERS[path.suffix.lower()])
+            if path.suffix.lower() in DELIMITERS
+            else _line_writer(file)
+        )
+        for record in records:
+            put(record)
+            count += 1
+    return count
+
+
+def _line_writer(file: IO[str]) -> Callable[[dict[str, Any]], Any]:
+    return lambda record: file.write(to_json(record, line=True) + "\n")
+
+
+def _table_writer(file: IO[str], delimiter: str) -> Callable[[dict[str, Any]], Any]:
+    """Rows under the first answer's columns; a mapping becomes a column for each of its keys."""
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    columns: list[str] = []
+
+    def put(record: dict[str, Any]) -> None:
+        flat = _flat(record)
+        if not columns:
+            columns.extend(flat)
+            writer.writerow(columns)
+        writer.writerow([flat.get(column, "") for column in columns])
+
+    return put
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            out |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            out[key] = "|".join(value) if isinstance(value, list) else "" if value is None else value
+    return out
+
+
+def counted(records: Iterable[dict[str, Any]], quiet: bool) -> Iterator[dict[str, Any]]:
+    """The records as they pass, with their number and pace on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield from records
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.completed:,} answers"),
+        TextColumn("{task.speed:,.0f} a second"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+        yield from progress.track(records)

@@ -1,0 +1,96 @@
+"""`echoic train`: a labelled file in, a run folder with a measured model out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from echoic.cli.check import refuse
+from echoic.cli.options import DataFile, Reading, Settings, Talk, load_config, verb
+from echoic.cli.output import render, say, say_json, table
+from echoic.core.config import Config, describe
+from echoic.core.errors import UsageError, show
+
+
+def _list_settings(wanted: bool) -> None:
+    if wanted:
+        rows = [[key, str(default), text] for key, (default, text) in describe().items()]
+        render(table({"setting": "left", "default": "left", "what it does": "left"}, rows))
+        raise typer.Exit
+
+
+@verb
+def train(
+    data: DataFile,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The run folder to make.")],
+    reading: Reading,
+    settings: Settings,
+    talk: Talk,
+    valid: Annotated[str | None, typer.Option(help="A file to validate on, instead of a share of DATA.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that stands in RUN.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start over where a run stands already.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse data with a leak or an error in it.")] = False,
+    list_settings: Annotated[
+        bool,
+        typer.Option("--settings", callback=_list_settings, is_eager=True, help="List everything --set can change."),
+    ] = False,
+) -> None:
+    """Train a model on DATA, and measure it against TF-IDF.
+
+    Leaves RUN/bundle (the model), RUN/report.html, RUN/metrics.jsonl and RUN/config.toml.
+    """
+    from echoic import pipeline
+    from echoic.evaluate.report import render_table
+    from echoic.train.progress import watcher
+
+    config = configuration(settings, reading, out, resume)
+    if strict:
+        _refuse_leaks(data, valid, config or load_config(out / "config.toml"))
+    watch = watcher(talk.quiet)
+    summary = pipeline.train(
+        data,
+        out,
+        config,
+        valid=valid,
+        resume=resume,
+        force=force,
+        watch=watch,
+        said=watch.note,
+        command=command_line(),
+    )
+    facts = summary.pop("facts")
+    if talk.json:
+        say_json(summary)
+        return
+    render(render_table(facts))
+    run = shlex.quote(show(out, 4096))
+    say(f"\nmodel   {show(summary['run'], 4096)}\nreport  {show(summary['report'], 4096)}")
+    say(f'next    echoic predict {run} "a text"     echoic evaluate {run} TEST_FILE')
+
+
+def configuration(settings: Settings, reading: Reading, out: Path, resume: bool) -> Config | None:
+    """What to train by. A resumed run keeps its own settings, with those named now over them, so that
+    the pipeline can say which one differs; None: all its own."""
+    stated = out / "config.toml"
+    if resume and stated.is_file():
+        return settings.build(reading, load_config(stated)) if settings.given(reading) else None
+    return settings.build(reading)
+
+
+def _refuse_leaks(data: str, valid: str | None, config: Config) -> None:
+    """Reads and checks the data before anything is made or trained."""
+    from echoic import pipeline
+    from echoic.read.check import check_parts
+
+    if "-" in (data, valid):
+        raise UsageError("--strict reads the data twice, which stdin does not allow; give a file")
+    refuse(check_parts(pipeline.read_parts(data, valid, config)[0]))
+
+
+def command_line() -> str:
+    """This command, to be kept in the bundle; bytes that are no UTF-8 are escaped."""
+    return show(shlex.join(["echoic", *sys.argv[1:]]), 4096)

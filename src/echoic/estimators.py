@@ -1,0 +1,360 @@
+"""The scikit-learn door: `SequenceClassifier().fit(texts, labels).predict(texts)`.
+
+An estimator holds settings by familiar names; everything it does is `pipeline.fit` on a part of the
+rows, validated on the rest. `save(dir)` writes the same bundle as the command line, which `echoic.load`
+and `echoic predict` open: a verified folder, never a pickle. The estimator object itself may be pickled
+(joblib, grid search in several processes), as between processes that trust each other.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from echoic.core.config import Config
+from echoic.core.errors import ConfigError, DataError, Unavailable, show
+from echoic.core.types import Example, Label
+
+try:
+    import torch
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state, column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted
+except ImportError as error:
+    raise Unavailable(f"SequenceClassifier needs {error.name}: pip install 'echoic[train]'") from error
+
+KEYS = {
+    "cell": ("model.cell.kind",),
+    "hidden_size": ("model.hidden",),
+    "num_layers": ("model.layers",),
+    "bidirectional": ("model.bidirectional",),
+    "embedding_size": ("model.embedding",),
+    "pool": ("model.pool",),
+    "dropout": ("model.dropout_embedding", "model.dropout_output"),
+    "word_dropout": ("model.dropout_words",),
+    "ngrams": ("model.ngrams",),
+    "tokenizer": ("text.tokenizer",),
+    "vectors": ("text.vectors",),
+    "epochs": ("train.epochs",),
+    "batch_size": ("train.batch_size",),
+    "lr": ("train.lr",),
+    "validation_fraction": ("data.valid_fraction",),
+    "class_weight": ("train.class_weights",),
+    "multilabel": ("task.several",),
+}
+"""Each parameter's place in the configuration; `random_state` is `seed`."""
+
+NO_FILE = ("data.", "task.kind", "seed")
+"""Settings that say how a file is read, or that have a parameter, and so are none of `settings`."""
+
+
+class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A recurrent text classifier with an n-gram path beside it.
+
+    X is a sequence of str. y holds one label a text, of any type that sorts; with `multilabel=True` a
+    collection of labels a text or an (N, C) array of 0 and 1; or, for soft labels, (N, C) probabilities
+    of which each row sums to 1. A share `validation_fraction` of the rows picks the epoch and calibrates.
+
+    Parameters
+    ----------
+    cell, hidden_size, num_layers, bidirectional, embedding_size, pool : the recurrent network.
+    dropout : float, on embedded tokens and on the pooled vector; `word_dropout`: tokens read as unknown.
+    ngrams : bool, whether the n-gram path stands beside the network.
+    tokenizer : "auto" looks at the text; `vectors`: a file of word vectors.
+    epochs, batch_size, lr, validation_fraction : the training.
+    class_weight : None or "balanced".
+    multilabel : bool, whether a text may have several labels, or none.
+    random_state : int, RandomState or None, which is 0. Equal seeds and settings give equal bits; the
+        global generators of numpy and torch are neither read nor moved.
+    settings : {"section.key": value} for everything else that `echoic train --set` takes.
+    verbose : 0 says nothing; 1 shows progress and decisions on stderr.
+
+    Attributes
+    ----------
+    classes_ : (C,) the labels, sorted, in the type they came in.
+    model_ : echoic.model.Model, which gives whole records.
+    history_ : list of dict, one an epoch.   n_iter_ : int, epochs run.
+    """
+
+    def __init__(
+        self,
+        *,
+        cell: str = "lstm",
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        embedding_size: int = 128,
+        pool: str = "max",
+        dropout: float = 0.5,
+        word_dropout: float = 0.1,
+        ngrams: bool = True,
+        tokenizer: str = "auto",
+        vectors: str | None = None,
+        epochs: int = 6,
+        batch_size: int = 64,
+        lr: float = 2e-3,
+        validation_fraction: float = 0.1,
+        class_weight: str | None = None,
+        multilabel: bool = False,
+        random_state: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.embedding_size = embedding_size
+        self.pool = pool
+        self.dropout = dropout
+        self.word_dropout = word_dropout
+        self.ngrams = ngrams
+        self.tokenizer = tokenizer
+        self.vectors = vectors
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.validation_fraction = validation_fraction
+        self.class_weight = class_weight
+        self.multilabel = multilabel
+        self.random_state = random_state
+        self.settings = settings
+        self.verbose = verbose
+
+    def fit(self, X: Sequence[str], y: Any, groups: Sequence[Any] | None = None) -> Self:
+        """Trains. Rows of equal `groups` never stand on both sides of the validation split.
+        Raises DataError (a ValueError) for texts or labels that are none, ConfigError for a setting."""
+        from echoic import pipeline
+        from echoic.read.split import split
+        from echoic.train.progress import watcher
+
+        texts, targets = _texts(X), _read_targets(y, self.multilabel)
+        _same_length(texts, targets.labels, "y")
+        if groups is not None:
+            _same_length(texts, groups, "groups")
+        keys = [None] * len(texts) if groups is None else [str(group) for group in groups]
+        rows = zip(texts, targets.labels, keys, strict=True)
+        examples = [Example(text, label, key, i) for i, (text, label, key) in enumerate(rows, 1)]
+        config = self._config()
+        said = _to_stderr if self.verbose else pipeline.silent
+        first, second = split(examples, config.data.valid_fraction, config.seed, said)
+        with _threads_kept():
+            journey = pipeline.fit(
+                [examples[i] for i in first],
+                [examples[i] for i in second],
+                config,
+                watch=watcher(quiet=not self.verbose),
+                said=said,
+            )
+        self.classes_, self._form = targets.classes, targets.form
+        self.model_ = journey.model
+        self._columns = [journey.model.task.names.index(name) for name in targets.names]
+        self.history_ = journey.fitted.history
+        self.n_iter_ = len(self.history_)
+        return self
+
+    def predict_proba(self, X: Sequence[str]) -> np.ndarray:
+        """(N, C) float64, columns as in `classes_`. Rows sum to 1, unless multilabel, where each number
+        is the probability of one label."""
+        check_is_fitted(self)
+        texts = _texts(X)
+        if not texts:
+            return np.empty((0, len(self.classes_)))
+        outputs = self.model_.outputs(texts).astype(np.float64)
+        return np.asarray(self.model_.task.probabilities(outputs)[:, self._columns])
+
+    def predict(self, X: Sequence[str]) -> Any:
+        """(N,) the most probable labels. Multilabel: in the form that `fit` was given, a list of tuples of
+        labels or an (N, C) array of 0 and 1, by the thresholds chosen on the validation part."""
+        probabilities = self.predict_proba(X)
+        if not self.multilabel:
+            return self.classes_[probabilities.argmax(1)]
+        given = probabilities >= self.model_.task.thresholds[self._columns]
+        if self._form == "indicator":
+            return given.astype(np.int64)
+        return [tuple(self.classes_[row].tolist()) for row in given]
+
+    def score(self, X: Sequence[str], y: Any, sample_weight: Any = None) -> float:
+        """The share of texts answered right: multilabel, with all their labels; soft, with the most probable one."""
+        targets = _read_targets(y, self.multilabel)
+        _same_length(X, targets.labels, "y")
+        if targets.form == "soft":
+            right = self.predict(X) == self.classes_[np.asarray(y, np.float64).argmax(1)]
+        elif targets.form == "indicator":
+            right = (self.predict(X) == np.asarray(y)).all(1)
+        elif targets.form == "lists":
+            right = np.array([set(a) == set(b) for a, b in zip(self.predict(X), y, strict=True)])
+        else:
+            right = self.predict(X) == np.asarray(y)
+        return float(np.average(right, weights=sample_weight))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bundle; `echoic.load(path)` opens it, and its labels are the texts of `classes_`."""
+        check_is_fitted(self)
+        self.model_.save(path)
+
+    def _config(self) -> Config:
+        values: dict[str, Any] = {}
+        given = {name: getattr(self, name) for name in KEYS}
+        given["class_weight"] = "none" if self.class_weight is None else self.class_weight
+        seed = 0 if self.random_state is None else self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        owner = {key: name for name, keys in KEYS.items() for key in keys}
+        flat = {key: given[name] for key, name in owner.items()} | {"seed": int(seed)}
+        for key, value in (self.settings or {}).items():
+            if key in owner:
+                raise ConfigError(f"settings: {key!r} has a parameter of its own: {owner[key]}={value!r}")
+            if key.startswith(NO_FILE):
+                raise ConfigError(
+                    f"settings: {show(key)!r} says nothing here; data come as X and y, the seed as random_state"
+                )
+            flat[key] = value
+        for key, value in flat.items():
+            *path, last = key.split(".")
+            place = values
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = value.item() if isinstance(value, np.generic) else value
+        return Config.parse(values, "SequenceClassifier")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.classifier_tags.multi_label = bool(self.multilabel)
+        return tags
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """y as the house writes it: `classes` in the type they came in, their `names`, one Label a text."""
+
+    form: Literal["single", "soft", "indicator", "lists"]
+    classes: np.ndarray
+    names: list[str]
+    labels: list[Label]
+
+
+def _read_targets(y: Any, multilabel: bool) -> _Targets:
+    if y is None:
+        raise DataError("requires y to be passed, but the target y is None: fit needs a label for each text")
+    if multilabel:
+        return _indicator(np.asarray(y)) if _is_table(y) else _lists(y)
+    if _is_table(y) and np.asarray(y).shape[1] > 1:
+        return _soft(np.asarray(y))
+    try:
+        y = column_or_1d(y, warn=True)
+    except ValueError as error:
+        raise DataError(f"y: {error}; for several labels a text set multilabel=True") from None
+    if y.dtype == object:
+        _no_nothing(y)
+    else:
+        check_classification_targets(y)
+    classes = _sorted(y)
+    names = _names(classes)
+    place = dict(zip(classes.tolist(), names, strict=True))
+    return _Targets("single", classes, names, [place[label] for label in y.tolist()])
+
+
+def _is_table(y: Any) -> bool:
+    """Whether y is two axes of numbers, which no collection of labels of unequal number can be."""
+    if not (hasattr(y, "shape") or hasattr(y, "__array__")):
+        return False
+    array = np.asarray(y)
+    return array.ndim == 2 and array.dtype.kind in "buif"
+
+
+def _soft(y: np.ndarray) -> _Targets:
+    y = y.astype(np.float64)
+    classes = np.arange(y.shape[1])
+    names = _names(classes)
+    return _Targets("soft", classes, names, [dict(zip(names, row.tolist(), strict=True)) for row in y])
+
+
+def _indicator(y: np.ndarray) -> _Targets:
+    if not np.isin(y, (0, 1)).all():
+        raise DataError("y: with multilabel=True a table holds 0 and 1 only, one column a label")
+    classes = np.arange(y.shape[1])
+    names = _names(classes)
+    return _Targets("indicator", classes, names, [tuple(names[i] for i in np.flatnonzero(row)) for row in y])
+
+
+def _lists(y: Any) -> _Targets:
+    rows = list(y)
+    for i, row in enumerate(rows, 1):
+        if isinstance(row, (str, bytes)) or not hasattr(row, "__iter__"):
+            raise DataError(f"y: row {i} is {show(row)!r}; with multilabel=True each row is a collection of labels")
+    flat = [label for row in rows for label in row]
+    classes = _sorted(np.array(flat)) if flat else np.empty(0, object)
+    names = _names(classes)
+    place = dict(zip(classes.tolist(), names, strict=True))
+    return _Targets("lists", classes, names, [tuple(place[_plain(label)] for label in row) for row in rows])
+
+
+def _plain(label: Any) -> Hashable:
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def _sorted(y: np.ndarray) -> np.ndarray:
+    try:
+        return np.asarray(np.unique(y))
+    except TypeError:
+        raise DataError("y: labels of several types cannot be sorted; make them all text, or all numbers") from None
+
+
+def _names(classes: np.ndarray) -> list[str]:
+    names = [str(label) for label in classes.tolist()]
+    if len(set(names)) < len(names):
+        raise DataError("y: different labels have the same text; make them all text, or all numbers")
+    return names
+
+
+def _no_nothing(y: np.ndarray) -> None:
+    for i, label in enumerate(y.tolist(), 1):
+        if label is None or (isinstance(label, float) and label != label):
+            raise DataError(f"y: row {i} has no label ({label!r}); drop such rows")
+
+
+def _texts(X: Any) -> list[str]:
+    """X as a list of str. A table, a single text or anything that is no text is refused."""
+    if isinstance(X, (str, bytes)):
+        raise DataError("X is one text; pass a list of texts")
+    if getattr(X, "ndim", 1) != 1:
+        raise DataError(f"X has shape {tuple(X.shape)}; pass a sequence of texts: one column, as in frame['text']")
+    texts = list(X)
+    for i, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(f"X: text {i} is a {type(text).__name__}, not a text ({show(text)})")
+    return [str(text) for text in texts]
+
+
+def _same_length(texts: Sequence[str], other: Sequence[Any], name: str) -> None:
+    if len(texts) != len(other):
+        raise DataError(f"X has {len(texts):,} texts and {name} {len(other):,}: inconsistent numbers of samples")
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """`threads` in the settings holds while fitting; the caller's number is put back."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+def _to_stderr(note: str) -> None:
+    print(note, file=sys.stderr)

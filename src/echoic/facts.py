@@ -1,0 +1,119 @@
+"""What a run says of itself: the summary (JSON, kept in the bundle) and the facts of its report."""
+
+from __future__ import annotations
+
+import resource
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from echoic.core.types import Example
+from echoic.evaluate.intervals import Paired
+from echoic.evaluate.metrics import hardest
+from echoic.evaluate.report import HardError, Part, ReportFacts
+from echoic.read.check import Finding
+from echoic.tasks.base import Dataset
+
+if TYPE_CHECKING:
+    from echoic.pipeline import Journey
+
+HARDEST = 20
+SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accuracy_interval", "difference")
+
+
+def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
+    """The run in numbers; `scores` are those of the validation part."""
+    fitted, network = journey.fitted, journey.model.network
+    baselines = {name: {k: each[k] for k in SHOWN if k in each} for name, each in scores["baselines"].items()}
+    return {
+        "validation": {k: scores[k] for k in SHOWN if k in scores} | {"baselines": baselines},
+        "labels": journey.model.task.names,
+        "epochs": len(fitted.history),
+        "best_epoch": fitted.best_epoch,
+        "stopped_by": fitted.stopped_by,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "kernels": network.stack.kernels(),
+        "findings": [{"code": f.code, "level": f.level, "message": f.message, "count": f.count} for f in findings],
+        "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9)),
+        "peak_memory_mib": _peak_memory(),
+        "seconds": dict(journey.seconds),
+    }
+
+
+def report(
+    journey: Journey,
+    scores: Mapping[str, Any],
+    parts: Mapping[str, Sequence[Example]],
+    findings: Sequence[Finding],
+    notes: Sequence[str],
+    summary: Mapping[str, Any],
+    out: Path,
+) -> ReportFacts:
+    """The facts of `report.html`."""
+    model, task = journey.model, journey.model.task
+    run = shlex.quote(str(out))
+    seconds = summary["seconds"]
+    return ReportFacts(
+        title=f"{Path(summary['data']['path']).name}: {len(task.names)} labels",
+        names=task.names,
+        kind=task.kind,
+        part="validation",
+        scores={"model": scores, **{k: scores["baselines"][k] for k in ("tfidf_lr", "majority")}},
+        difference=Paired(**scores["difference"]),
+        history=journey.fitted.history,
+        best_epoch=journey.fitted.best_epoch,
+        calibration={f"scale of path {i}": f"{s:.3f}" for i, s in enumerate(model.network.scales.tolist(), 1)},
+        errors=_errors(journey, parts["valid"]),
+        data=[
+            _part("training", journey.train),
+            _part("validation", journey.valid),
+        ],
+        findings=[(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes],
+        cost={
+            "parameters": f"{summary['parameters']:,}",
+            "time": f"{seconds['all']:.0f} s (network {seconds['train']:.0f} s)",
+            "speed": f"{summary['tokens_per_second']:,} tokens a second",
+            "peak memory": f"{summary['peak_memory_mib']:,} MiB",
+            "kernels": "; ".join(summary["kernels"]),
+        },
+        commands=[
+            ("score it on a test file", f"echoic evaluate {run} test.csv"),
+            ("ask it", f'echoic predict {run} "a text"'),
+            ("a whole file", f"echoic predict {run} --input texts.csv --output answers.csv"),
+            ("from Python", f'echoic.load("{out}").predict(["a text"])'),
+        ],
+        origin={k: str(v) for k, v in model.about.items() if isinstance(v, str | int)}
+        | {"data SHA-256": summary["data"]["sha256"], "python executable": Path(sys.executable).name},
+    )
+
+
+def _errors(journey: Journey, valid: Sequence[Example]) -> list[HardError]:
+    task = journey.model.task
+    p = task.probabilities(journey.valid_outputs)
+    worst = hardest(p, journey.valid.targets, HARDEST, kind=task.kind, thresholds=task.thresholds)
+    errors = []
+    for i, record in zip(worst, task.decode([valid[i].input for i in worst], journey.valid_outputs[worst]), strict=True):
+        said = ", ".join(record.labels) if record.labels is not None else str(record.label)
+        errors.append(HardError(valid[i].row, valid[i].input, _wanted(valid[i].target), said, record.confidence))
+    return errors
+
+
+def _wanted(target: Any) -> str:
+    if isinstance(target, Mapping):
+        return str(max(target, key=lambda name: target[name]))
+    return ", ".join(target) if isinstance(target, tuple) else str(target)
+
+
+def _part(name: str, data: Dataset) -> Part:
+    middle, high = np.percentile(data.lengths, [50, 95])
+    return Part(name, len(data), int(middle), int(high), int(data.lengths.max()), *data.cut)
+
+
+def _peak_memory() -> int:
+    """MiB; the operating system counts KiB on Linux and bytes on macOS."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))

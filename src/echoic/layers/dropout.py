@@ -1,0 +1,44 @@
+"""Noise as an argument: nothing is dropped unless a `Noise` is handed in.
+
+A network is called as `network(batch, noise=None)`; there is no other switch, so dropout cannot be
+left on at prediction. The noise of a training step is a pure function of (seed, step).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Noise:
+    """The random draws of one training step. Draws depend on their order, so a network draws in
+    a fixed order; two Noises of equal (seed, step) on one device draw the same."""
+
+    def __init__(self, seed: int, step: int, device: torch.device | str = "cpu") -> None:
+        mixed = int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:8], "little") >> 1
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(mixed)
+
+    def keep(self, shape: Sequence[int], rate: float) -> Tensor:
+        """Booleans, False with probability `rate`."""
+        return torch.rand(tuple(shape), generator=self.generator, device=self.device) >= rate
+
+    def mask(self, shape: Sequence[int], rate: float, dtype: torch.dtype = torch.float32) -> Tensor:
+        """An inverted-dropout mask: 0 with probability `rate`, else 1/(1-rate), so that its mean is 1."""
+        uniform = torch.rand(tuple(shape), generator=self.generator, device=self.device, dtype=dtype)
+        return uniform.ge_(rate).mul_(1.0 / (1.0 - rate))
+
+
+def dropout(x: Tensor, rate: float, noise: Noise | None) -> Tensor:
+    """Each number of x dropped by itself (Srivastava et al. 2014)."""
+    return x if noise is None or rate == 0.0 else x * noise.mask(x.shape, rate, x.dtype)
+
+
+def variational_dropout(x: Tensor, rate: float, noise: Noise | None) -> Tensor:
+    """x (B, T, D) with one mask (B, 1, D) for all steps (Gal and Ghahramani 2016)."""
+    if noise is None or rate == 0.0:
+        return x
+    return x * noise.mask((x.shape[0], 1, x.shape[2]), rate, x.dtype)

@@ -1,0 +1,56 @@
+"""Token ids -> vectors. The padding row is zero and stays so.
+
+Two kinds of noise, both only if a Noise is handed in: `word_dropout` reads a token as <unk>
+(so that the network learns what to do with an unknown one), `dropout` drops single numbers of the
+embedded tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from echoic.core.types import PAD, UNKNOWN
+from echoic.layers.dropout import Noise, dropout
+
+SPREAD = 0.1
+"""Standard deviation of a new embedding; rows start as N(0, SPREAD^2)."""
+
+
+class Embed(nn.Module):
+    """`vectors` (V, D) starts the table; `trained=False` keeps it as it is. Without vectors rows are
+    drawn by `generator` (None: torch's own)."""
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        size: int,
+        *,
+        vectors: np.ndarray | Tensor | None = None,
+        trained: bool = True,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        table = torch.empty(vocabulary_size, size).normal_(0.0, SPREAD, generator=generator)
+        if vectors is not None:
+            if tuple(vectors.shape) != (vocabulary_size, size):
+                raise ValueError(f"vectors: expected shape ({vocabulary_size}, {size}), got {tuple(vectors.shape)}")
+            table.copy_(torch.as_tensor(vectors))
+        table[PAD] = 0.0
+        self.weight = nn.Parameter(table, requires_grad=trained)
+        self.dropout, self.word_dropout = dropout, word_dropout
+
+    def forward(self, ids: Tensor, noise: Noise | None = None) -> Tensor:
+        """(B, T) int64 ids -> (B, T, D)."""
+        embedded = nn.functional.embedding(drop_words(ids, self.word_dropout, noise), self.weight, PAD)
+        return dropout(embedded, self.dropout, noise)
+
+
+def drop_words(ids: Tensor, rate: float, noise: Noise | None) -> Tensor:
+    """The ids with a share `rate` of the tokens, never padding, replaced by <unk>."""
+    if noise is None or rate == 0:
+        return ids
+    return ids.masked_fill(~noise.keep(ids.shape, rate) & (ids != PAD), UNKNOWN)

@@ -1,0 +1,76 @@
+"""The n-gram path: which word sequences occur in a text, each with a weight for every class.
+
+    g_i^n    = hash of tokens i .. i+n-1                     one integer below P = 2^31 - 1
+    hash     : h <- (h A_n + token + 1) mod P, token by token, so that no product leaves int64
+    slot     = g mod S,   check = g div S                   S a power of two
+    F(x)     = the distinct slots of all n-grams of x, n = 1 .. N, whose stored check matches
+    logits_c = b_c + sum over s in F(x) of W[s, c] / norm(x)
+    norm(x)  = sqrt(number of slots in F(x)) if normalised, else 1
+
+An n-gram counts once however often it occurs (Wang and Manning 2012 found presence better than
+counts). The check keeps an n-gram never seen in training from borrowing the weight of another one
+that shares its slot: only about one in 2^31 / S does. All of it is integer arithmetic on token
+ids, gathers and one sort, so it can be exported, explained and streamed like the rest of the graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+PRIME = 2**31 - 1
+MULTIPLIERS = (48271, 69621, 16807, 39373, 742938285, 950706376, 1226874159, 62089911)
+"""One a length n, so that an n-gram and a longer one do not collide by design; the generators
+tabulated by L'Ecuyer (1999) for multiplicative congruences modulo 2^31 - 1."""
+
+
+def hashes(ids: Tensor, lengths: Tensor, order: int) -> Tensor:
+    """(B, T) token ids -> (B, T * order) int64 n-gram hashes, -1 where an n-gram leaves its text."""
+    steps = ids.shape[1]
+    position = torch.arange(steps, device=ids.device)
+    columns = []
+    for n in range(1, order + 1):
+        rolling = torch.zeros_like(ids)
+        for k in range(n):
+            ahead = torch.nn.functional.pad(ids[:, k:], (0, min(k, steps)))
+            rolling = (rolling * MULTIPLIERS[n - 1] + ahead + 1) % PRIME
+        inside = position[None, :] + n <= lengths[:, None]
+        columns.append(torch.where(inside, rolling, -1))
+    return torch.cat(columns, 1)
+
+
+class NgramPath(nn.Module):
+    """A linear classifier over hashed n-grams. Its numbers are fitted by `train.ngrams.fit_ngrams`,
+    not by gradient steps, so they are buffers.
+
+    `check` (S,) int32: hash div S of the n-gram that owns each slot, -1 where none does.
+    `weight` (S, C), `bias` (C,): float32.
+    """
+
+    def __init__(self, slots: int, classes: int, order: int, normalised: bool) -> None:
+        super().__init__()
+        self.order = order
+        self.check: Tensor
+        self.weight: Tensor
+        self.bias: Tensor
+        self.normalised: Tensor
+        self.register_buffer("check", torch.full((slots,), -1, dtype=torch.int32))
+        self.register_buffer("weight", torch.zeros(slots, classes))
+        self.register_buffer("bias", torch.zeros(classes))
+        self.register_buffer("normalised", torch.tensor(float(normalised)))
+
+    def slots(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T), (B,) -> slots (B, T * order) sorted in each row, and which of them count."""
+        hashed = hashes(ids, lengths, self.order).sort(1).values
+        size = self.check.shape[0]
+        slot = hashed.clamp_min(0) % size
+        known = (hashed >= 0) & (self.check[slot] == torch.div(hashed, size, rounding_mode="floor"))
+        repeated = torch.nn.functional.pad(hashed[:, 1:] == hashed[:, :-1], (1, 0))
+        return slot, known & ~repeated
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T) ids, (B,) lengths -> (B, C) logits."""
+        slot, counts = self.slots(ids, lengths)
+        summed = (self.weight[slot] * counts[..., None]).sum(1)
+        norm = counts.sum(1, keepdim=True).clamp_min(1).to(summed.dtype).sqrt()
+        return summed / torch.where(self.normalised > 0, norm, 1.0) + self.bias

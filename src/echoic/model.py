@@ -1,0 +1,125 @@
+"""A trained model in the hand: what it answers, how it is saved, and how it is opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from echoic.batch.buckets import plan
+from echoic.core import bundle, registry
+from echoic.core.config import Config
+from echoic.core.errors import Unavailable, show
+from echoic.core.types import Example
+from echoic.evaluate.baselines import Baseline
+from echoic.read.keys import text_key
+from echoic.tasks.base import Dataset, Task
+
+PREDICT_TOKENS = 65_536
+"""Tokens with padding in one batch while predicting; changes speed and memory, no answer."""
+
+
+@dataclass
+class Model:
+    """A trained task and its network, ready to answer."""
+
+    config: Config
+    task: Any
+    network: nn.Module
+    about: dict[str, Any] = field(default_factory=dict)
+    baseline: Baseline | None = None
+    seen: np.ndarray | None = None
+    """Sorted 64-bit fingerprints of the training texts, so that an evaluation can tell which of its
+    rows were trained on."""
+
+    def outputs(self, inputs: Sequence[Any]) -> np.ndarray:
+        """The network's outputs for these inputs, in their order: (N, C) logits for `classify`."""
+        data = self.task.encode([Example(x) for x in inputs])
+        return map_batches(lambda x, n: [self.network(x, n)], data, self.task, self.config)[0]
+
+    def predict(self, inputs: Sequence[Any], **options: Any) -> list[Any]:
+        """Records, one an input. Options are the task's own (`min_confidence` for `classify`)."""
+        if len(inputs) == 0:
+            return []
+        return list(self.task.decode(inputs, self.outputs(inputs), **options))
+
+    def predict_stream(self, inputs: Iterable[Any], chunk: int = 1024, **options: Any) -> Iterator[Any]:
+        """The same for any number of inputs, `chunk` of them in memory at a time."""
+        waiting: list[Any] = []
+        for each in inputs:
+            waiting.append(each)
+            if len(waiting) == chunk:
+                yield from self.predict(waiting, **options)
+                waiting = []
+        yield from self.predict(waiting, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bundle: everything an answer needs, and a manifest that knows every bit of it."""
+        files = {
+            "config.json": bundle.canonical(self.config.model_dump(mode="json", exclude_none=True)),
+            "model.safetensors": save_tensors({k: v.contiguous() for k, v in self.network.state_dict().items()}),
+            "README.md": _card(self).encode(),
+            **self.task.files(),
+        }
+        if self.baseline is not None:
+            files |= self.baseline.files()
+        if self.seen is not None:
+            files["seen.bin"] = self.seen.astype("<u8").tobytes()
+        bundle.write(Path(path), "bundle", self.about, files)
+
+
+def load(path: str | Path) -> Model:
+    """A run folder or a bundle -> Model. Raises BundleError, naming the file, if a bit is wrong."""
+    path = Path(path)
+    inside = path / "bundle"
+    opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
+    config = Config.parse(opened.json("config.json"), show(path / "config.json"))
+    task = registry.get("task", config.task.kind).from_files(opened.files, config)
+    network = task.restore(load_tensors(opened.files["model.safetensors"]))
+    baseline = Baseline.from_files(opened.files) if "baseline.safetensors" in opened.files else None
+    seen = np.frombuffer(opened.files["seen.bin"], "<u8") if "seen.bin" in opened.files else None
+    return Model(config, task, network.to(device_of(config)), opened.about, baseline, seen)
+
+
+def fingerprints(texts: Sequence[str]) -> np.ndarray:
+    """(N,) uint64, equal for texts that differ only in width, case or white space; 0 for no text."""
+    return np.array([int.from_bytes(text_key(text)[:8], "little") for text in texts], np.uint64)
+
+
+def map_batches(
+    function: Callable[[Tensor, Tensor], Sequence[Tensor]], data: Dataset, task: Task, config: Config
+) -> list[np.ndarray]:
+    """Runs `function(inputs, lengths) -> [(B, ...), ...]` over a data set, results in its order."""
+    out: list[np.ndarray] = []
+    device = device_of(config)
+    with torch.inference_mode():
+        for index in plan(data.lengths, 256, PREDICT_TOKENS):
+            batch = task.collate(data, index)
+            results = function(torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device))
+            for i, result in enumerate(results):
+                if len(out) <= i:
+                    out.append(np.empty((len(data), *result.shape[1:]), np.float32))
+                out[i][index] = result.float().cpu().numpy()
+    return out
+
+
+def device_of(config: Config) -> torch.device:
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        present = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise Unavailable(f"device {show(config.device)!r} is not here (present: {', '.join(present)})") from None
+    return device
+
+
+def _card(model: Model) -> str:
+    facts = "\n".join(f"- {name}: {value}" for name, value in model.about.items() if not isinstance(value, dict))
+    return f"# A model made by echoic\n\n{facts}\n\nUse it: `echoic predict PATH \"a text\"`, or `echoic.load(PATH).predict([\"a text\"])`.\n"

@@ -1,0 +1,334 @@
+"""The journey: read -> prepare -> train -> evaluate -> bundle, composed once for all the doors.
+
+`train` takes a file and leaves a run folder; `fit` takes examples and gives a model; `evaluate`
+scores one on a file. What one room needs from another that lies ahead of it on the path is handed
+down from here as a function.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import echoic
+from echoic import facts
+from echoic.batch.buckets import plan
+from echoic.core import durable, registry
+from echoic.core.config import Config, TrainConfig
+from echoic.core.errors import CannotCreate, CheckFailed, show
+from echoic.core.types import Batch, Example
+from echoic.evaluate.baselines import Baseline
+from echoic.evaluate.calibration import fit_scales
+from echoic.evaluate.intervals import mcnemar, wilson
+from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
+from echoic.evaluate.report import write_report
+from echoic.layers.dropout import Noise
+from echoic.model import Model, device_of, fingerprints, load, map_batches
+from echoic.prepare.text import choose
+from echoic.read.check import check_parts, require_trainable
+from echoic.read.split import split
+from echoic.read.tables import Table, read_table
+from echoic.tasks.base import Dataset, Say, Task
+from echoic.train.augment import augment
+from echoic.train import lock
+from echoic.train.loop import Fitted
+from echoic.train.loop import fit as run_loop
+from echoic.train.ngrams import fit_ngrams
+from echoic.train.progress import Silent, Watcher, watcher
+
+MEASURES = {"classification": classification}
+
+__all__ = ["Journey", "evaluate", "fit", "fit_baseline", "load", "train", "watcher"]
+
+
+def silent(_: str) -> None:
+    """Hears nothing."""
+
+
+@dataclass
+class Journey:
+    """What a training leaves in memory: the model, and what was seen on the way."""
+
+    model: Model
+    fitted: Fitted
+    train: Dataset
+    valid: Dataset
+    valid_outputs: np.ndarray
+    seconds: dict[str, float]
+
+
+def fit(
+    train: Sequence[Example],
+    valid: Sequence[Example],
+    config: Config,
+    *,
+    run: Path | None = None,
+    resume: bool = False,
+    watch: Watcher | None = None,
+    said: Say = silent,
+    fingerprint: Mapping[str, Any] | None = None,
+) -> Journey:
+    """Examples -> a trained model; with a `run` folder, checkpoints and metrics.jsonl go there."""
+    clock = _Clock()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    task = registry.get("task", config.task.kind).fit(train, config, said)
+    train_data, valid_data = task.encode(train), task.encode(valid)
+    network = task.network(config.seed).to(device_of(config))
+    if train_data.cut[0]:
+        said(f"{train_data.cut[0]:,} training texts were cut to {config.text.max_tokens:,} tokens; {train_data.cut[1]:,} tokens are not read")
+    clock.lap("prepare")
+
+    def batches(epoch: int) -> list[np.ndarray]:
+        limits = config.train.batch_size, config.train.batch_tokens
+        return plan(train_data.lengths, *limits, seed=config.seed, epoch=epoch)
+
+    def score(network: nn.Module) -> dict[str, float]:
+        outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
+        found = task.metrics(outputs, valid_data.targets, MEASURES)
+        return {name: float(found[name]) for name in ("loss", task.monitor)}
+
+    fitted = run_loop(
+        network,
+        lambda network, batch, noise: _loss(task, network, batch, noise),
+        plan=batches,
+        collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
+        score=score,
+        config=config.train.model_copy(update={"epochs": config.train.epochs or -(-config.train.updates // len(batches(0)))}),
+        monitor=task.monitor,
+        run=run,
+        seed=config.seed,
+        resume=resume,
+        watch=watch or Silent(),
+        fingerprint=fingerprint or {},
+        device=config.device,
+    )
+    clock.lap("train")
+    task.finish(
+        network,
+        train_data,
+        valid_data,
+        fit_ngrams=fit_ngrams,
+        fit_scales=fit_scales,
+        choose_thresholds=choose_thresholds,
+        run=lambda function, data: map_batches(function, data, task, config),
+        said=said,
+    )
+    clock.lap("finish")
+    model = Model(config, task, network, _about(config), seen=np.unique(fingerprints([e.input for e in train])))
+    outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
+    return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
+
+
+def _loss(task: Task, network: nn.Module, batch: Batch, noise: Noise) -> tuple[Tensor, int]:
+    device = next(network.parameters()).device
+    inputs, lengths = torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)
+    return task.loss(network(inputs, lengths, noise), batch)
+
+
+def _collate(task: Task, data: Dataset, index: np.ndarray, config: TrainConfig, seed: int, step: int) -> Batch:
+    """A training batch, its augmentation drawn from (seed, step) alone."""
+    draws = np.random.default_rng((seed, step))
+    if config.augment != "none":
+        rows = [augment(data.rows[i], config.augment, config.augment_rate, draws) for i in index]
+        data = Dataset(rows, None if data.targets is None else data.targets[index])
+        index = np.arange(len(rows))
+    return task.collate(data, index)
+
+
+def _about(config: Config) -> dict[str, Any]:
+    return {
+        "task": config.task.kind,
+        "seed": config.seed,
+        "threads": torch.get_num_threads(),
+        "echoic": echoic.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+    }
+
+
+class _Clock:
+    """Seconds of each part of a journey."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self.last, 3)
+        self.last = now
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    config: Config | None = None,
+    *,
+    valid: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    watch: Watcher | None = None,
+    said: Say = silent,
+    command: str = "",
+) -> dict[str, Any]:
+    """A labelled file -> a run folder `out` with config.toml, metrics.jsonl, checkpoints/, bundle/
+    and report.html. Returns the summary, which is also in the bundle's manifest.
+
+    With `resume`, goes on where a stopped run in `out` stood, and ends in the same bits as one left
+    alone. Raises DataError for a bad file, CannotCreate if `out` holds a run already.
+    """
+    started, out = time.time(), Path(out)
+    config = _settle(out, config, resume, force)
+    with lock.hold(out):
+        notes: list[str] = []
+
+        def hear(note: str) -> None:
+            notes.append(note)
+            said(note)
+
+        parts, tables = read_parts(data, valid, config, hear)
+        require_trainable(parts["train"], config.data.min_class_count, show(data))
+        findings = check_parts(parts)
+        for finding in findings:
+            hear(f"{finding.code}: {finding.message}")
+        digest = tables["train"].digest
+        journey = fit(
+            parts["train"],
+            parts["valid"],
+            config,
+            run=out,
+            resume=resume,
+            watch=watch,
+            said=hear,
+            fingerprint=_fingerprint(config, tables),
+        )
+        if str(data) != "-" and _digest_now(data) != digest:
+            raise CheckFailed(f"{show(data)}: changed while it was trained on; the run in {show(out)} mixes two versions, train again")
+        model = journey.model
+        model.baseline = fit_baseline(model.task, parts, hear)
+        scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, journey.valid.targets)
+        summary = facts.summary(journey, scores, findings) | {
+            "data": {"path": str(data), "sha256": digest, "rows": {name: len(part) for name, part in parts.items()}},
+            "command": command or " ".join(sys.argv),
+        }
+        summary["seconds"]["all"] = round(time.time() - started, 1)
+        columns = {"text": tables["train"].text, "label": tables["train"].label}
+        model.config = config.model_copy(update={"data": config.data.model_copy(update=columns)})
+        model.about |= summary
+        model.save(out / "bundle")
+        page = facts.report(journey, scores, parts, findings, notes, summary, out)
+        write_report(out / "report.html", page)
+        return {**summary, "run": str(out), "report": str(out / "report.html"), "facts": page}
+
+
+def read_parts(
+    data: str | Path, valid: str | Path | None, config: Config, said: Say = silent
+) -> tuple[dict[str, list[Example]], dict[str, Table]]:
+    """The training and the validation part: from two files, or split from one, classes in proportion."""
+    separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
+    table = read_table(data, config.data, said=said, label_separator=separator)
+    if valid is not None:
+        other = read_table(valid, config.data, said=said, label_separator=separator, like=table.chosen)
+        return {"train": table.examples, "valid": other.examples}, {"train": table, "valid": other}
+    first, second = split(table.examples, config.data.valid_fraction, config.seed, said)
+    parts = {"train": [table.examples[i] for i in first], "valid": [table.examples[i] for i in second]}
+    return parts, {"train": table}
+
+
+def _settle(out: Path, config: Config | None, resume: bool, force: bool) -> Config:
+    """The run folder and its configuration: made anew, or the one of the run to go on with."""
+    stated = out / "config.toml"
+    if resume:
+        if not stated.is_file():
+            raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
+        return Config.load(stated) if config is None else config
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        raise CannotCreate(f"{show(out)}: exists already; --resume goes on with it, --force starts over")
+    if not out.parent.exists():
+        raise CannotCreate(f"{show(out)}: its parent folder does not exist; make it first")
+    config = config or Config()
+    try:
+        out.mkdir(exist_ok=True)
+        for old in ("metrics.jsonl", "report.html"):
+            (out / old).unlink(missing_ok=True)
+        durable.remove(out / "checkpoints")
+        durable.remove(out / "bundle")
+    except OSError as error:
+        raise durable.translate(error, out) from error
+    durable.write_file(stated, config.to_toml().encode())
+    return config
+
+
+def _fingerprint(config: Config, tables: Mapping[str, Table]) -> dict[str, Any]:
+    """What a resumed run must share with the one it goes on with."""
+    shared = config.model_dump(mode="json", exclude={"threads", "device"})
+    return {"config": shared, "data": {name: table.digest for name, table in tables.items()}}
+
+
+def _digest_now(path: str | Path) -> str:
+    return durable.sha256(Path(path).read_bytes())
+
+
+def fit_baseline(task: Any, parts: Mapping[str, Sequence[Example]], said: Say = silent) -> Baseline:
+    """The frozen baseline on `parts["train"]`, its C chosen on `parts["valid"]`."""
+    inputs = {name: [e.input for e in part] for name, part in parts.items()}
+    targets = {name: task.labels.encode([e.target for e in part]) for name, part in parts.items()}
+    baseline = Baseline.fit(
+        inputs["train"],
+        targets["train"],
+        inputs["valid"],
+        targets["valid"],
+        chinese=choose(inputs["train"]) == "chars",
+        kind=task.kind,
+        names=task.names,
+    )
+    said(f"baseline: TF-IDF and logistic regression, C = {baseline.c:g} chosen on the validation part")
+    if baseline.note:
+        said(baseline.note)
+    return baseline
+
+
+def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
+    """Scores on these examples, with the baselines beside them and an interval on the difference.
+
+    Rows whose text the model was trained on are counted, and if there are any, the scores without
+    them stand under `unseen`.
+    """
+    task = model.task
+    data = task.encode(examples)
+    outputs = map_batches(lambda x, n: [model.network(x, n)], data, task, model.config)[0]
+    inputs = [e.input for e in examples]
+    scores = score_outputs(model, inputs, outputs, data.targets)
+    if model.seen is not None:
+        found = np.isin(fingerprints(inputs), model.seen)
+        scores["seen_in_training"] = int(found.sum())
+        if 0 < found.sum() < len(found):
+            kept = np.flatnonzero(~found)
+            scores["unseen"] = score_outputs(model, [inputs[i] for i in kept], outputs[kept], data.targets[kept])
+    return scores
+
+
+def score_outputs(model: Model, inputs: Sequence[Any], outputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    task, base = model.task, model.baseline
+    scores = task.metrics(outputs, targets, MEASURES)
+    right = correct(decide(task.probabilities(outputs), kind=task.kind, thresholds=task.thresholds), targets, kind=task.kind)
+    scores["accuracy_interval"] = list(wilson(int(right.sum()), len(right)))
+    if base is not None:
+        simple = {"majority": base.majority_proba(len(inputs)), "tfidf_lr": base.predict_proba(inputs)}
+        cuts = {"majority": None, "tfidf_lr": base.thresholds}
+        scores["baselines"] = {
+            name: classification(p, targets, task.names, kind=task.kind, thresholds=cuts[name]) for name, p in simple.items()
+        }
+        answers = decide(simple["tfidf_lr"], kind=task.kind, thresholds=base.thresholds)
+        scores["difference"] = mcnemar(right, correct(answers, targets, kind=task.kind))._asdict()
+    return dict(scores)

@@ -1,0 +1,71 @@
+"""A cell as a label: one class, several at once, or a probability for each class."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from echoic.core.errors import DataError, show
+from echoic.core.types import Example
+
+SUM_SLACK = 0.05
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+class Unlabelled(Exception):
+    """The row has no label."""
+
+
+def label_of(cell: Any, separator: str | None, where: str) -> str | tuple[str, ...]:
+    """The label as it stands; with a separator (or from a JSON array) a tuple, empty where no class
+    applies. Raises Unlabelled for a cell that holds nothing."""
+    if isinstance(cell, list):
+        return tuple(dict.fromkeys(_one(each, where) for each in cell))
+    if separator is not None and (cell is None or isinstance(cell, str)):
+        parts = (part.strip() for part in (cell or "").split(separator))
+        return tuple(dict.fromkeys(part for part in parts if part))
+    return _one(cell, where)
+
+
+def _one(cell: Any, where: str) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip()):
+        raise Unlabelled
+    if isinstance(cell, (list, dict, bytes)):
+        raise DataError(f"{where}: the label is {show(cell, 30)}, want a string, a number or an array of them")
+    return str(cell).lower() if isinstance(cell, bool) else str(cell)
+
+
+def soft_label_of(cells: Mapping[str, Any], where: str) -> tuple[dict[str, float], bool]:
+    """({class: probability} that sums to 1, whether it had to be scaled). All cells empty: Unlabelled."""
+    if len(cells) < 2:
+        raise DataError(f"{where}: soft labels need at least 2 columns, one a class")
+    if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells.values()):
+        raise Unlabelled
+    values = {name: _probability(cell, f"{where}, column {show(name, 30)!r}") for name, cell in cells.items()}
+    total = math.fsum(values.values())
+    if abs(total - 1.0) > SUM_SLACK:
+        raise DataError(f"{where}: the soft labels sum to {total:.4g}, want 1")
+    return {name: value / total for name, value in values.items()}, abs(total - 1.0) > 1e-6
+
+
+def _probability(cell: Any, where: str) -> float:
+    spelled = repr(cell) if isinstance(cell, float) else str(cell).strip()
+    if isinstance(cell, bool) or not _PLAIN_NUMBER.fullmatch(spelled):
+        raise DataError(f"{where}: {show(cell, 30)!r} is not a number such as 0.25")
+    value = float(spelled)
+    if not 0.0 <= value <= 1.0 + SUM_SLACK:
+        raise DataError(f"{where}: {show(cell, 30)} is no probability from 0 to 1")
+    return value
+
+
+def same_kind(examples: list[Example], said: Callable[[str], None]) -> list[Example]:
+    """If any row carries several labels, every row's label becomes a tuple."""
+    several = sum(isinstance(example.target, tuple) for example in examples)
+    if not several:
+        return examples
+    none = sum(example.target == () for example in examples)
+    said("Rows carry several labels at once." + (f" {none:,} rows carry none." if none else ""))
+    return [replace(e, target=(e.target,)) if isinstance(e.target, str) else e for e in examples]

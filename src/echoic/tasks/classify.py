@@ -1,0 +1,289 @@
+"""Text classification: two classes, many, several labels at once, or soft labels.
+
+    text -> tokens -> embedding -> recurrence -> pool -> linear -> logits_r
+                  `-> n-grams ------------------------------------> logits_n
+    logits = s_r logits_r + s_n logits_n
+
+The recurrent path is trained by gradient steps, the n-gram path by convex optimisation; then the
+two scales, and with several labels their thresholds, are fitted on the validation part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from echoic.core import bundle
+from echoic.core.config import Config, ModelConfig, Section, check
+from echoic.core.registry import register
+from echoic.core.types import Batch, Example, pad
+from echoic.layers.dropout import Noise, dropout
+from echoic.layers.embed import Embed
+from echoic.layers.ngrams import NgramPath
+from echoic.layers.pool import Pool
+from echoic.layers.segments import split
+from echoic.layers.stack import Stack
+from echoic.prepare.labels import Kind, Labels
+from echoic.prepare.text import TextPreparer
+from echoic.prepare.vectors import Vectors, load_vectors
+from echoic.tasks.base import Dataset, Measure, Say
+
+
+class Options(Section):
+    several: bool = Field(False, description="a text may have several labels, or none")
+    separator: str = Field("|", description="what stands between several labels in one field")
+
+
+class Prediction(BaseModel):
+    """One answer. `label` is None where the model abstains or, with several labels, has none."""
+
+    text: str
+    label: str | None
+    labels: list[str] | None = Field(None, description="with several labels: all above their thresholds")
+    confidence: float = Field(description="the probability of the label (with several: of the most probable)")
+    probabilities: dict[str, float]
+
+
+class ClassifierNetwork(nn.Module):
+    """inputs (B, T) int64, lengths (B,) -> logits (B, C)."""
+
+    def __init__(self, model: ModelConfig, embed: Embed, classes: int) -> None:
+        super().__init__()
+        self.embed = embed
+        size = embed.weight.shape[1]
+        self.stack = Stack(
+            size,
+            model.hidden,
+            cell=model.cell.kind,
+            options=model.cell.options,
+            layers=model.layers,
+            bidirectional=model.bidirectional,
+            dropout=model.dropout_layers,
+            variational=model.variational,
+            candidate=model.candidate,
+            zoneout=model.zoneout,
+            weight_drop=model.weight_drop,
+            layer_norm=model.layer_norm,
+            batch_norm=model.batch_norm,
+        )
+        self.pool = Pool(model.pool, model.hidden, bidirectional=model.bidirectional, attention=model.attention)
+        self.out = nn.Linear(self.pool.output_size, classes)
+        self.ngrams: NgramPath | None = None
+        self.scales: Tensor
+        self.register_buffer("scales", torch.ones(1))
+        self.model = model
+
+    def recurrent(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
+        """logits_r (B, C). A text longer than `segment` is read in segments and pooled over them all."""
+        rows, row_lengths, owner = split(inputs, lengths, self.model.segment)
+        states, _ = self.stack(self.embed(rows, noise), row_lengths, noise=noise, want_state=False)
+        pooled = self.pool(states, row_lengths, owner, len(inputs))
+        return self.out(dropout(pooled, self.model.dropout_output, noise))  # type: ignore[no-any-return]
+
+    def paths(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> list[Tensor]:
+        recurrent = self.recurrent(inputs, lengths, noise)
+        return [recurrent] if self.ngrams is None else [recurrent, self.ngrams(inputs, lengths)]
+
+    def forward(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
+        return sum(s * path for s, path in zip(self.scales, self.paths(inputs, lengths, noise), strict=True))  # type: ignore[return-value]
+
+    def join(self, ngrams: NgramPath | None, scales: np.ndarray) -> None:
+        """Adds the n-gram path (or none) and sets the scale of each path."""
+        self.ngrams = ngrams
+        self.scales = torch.as_tensor(scales, dtype=self.out.weight.dtype, device=self.out.weight.device)
+
+
+@register
+@dataclass
+class Classify:
+    config: Config
+    options: Options
+    text: TextPreparer
+    labels: Labels
+    weights: np.ndarray
+    """(C,) what a row of each class counts for."""
+    vectors: Vectors | None = None
+    thresholds: np.ndarray | None = None
+    """(C,) with several labels: the probability from which each is given."""
+
+    Options = Options
+    Record = Prediction
+
+    @classmethod
+    def fit(cls, examples: Sequence[Example], config: Config, said: Say = lambda _: None) -> Self:
+        options = check(Options, config.task.options, "/task")
+        labels = Labels.fit([e.target for e in examples], options.several or None, [e.row for e in examples])
+        text = TextPreparer.fit([e.input for e in examples], config.text, said)
+        vectors = None
+        if config.text.vectors:
+            vectors = load_vectors(config.text.vectors, text.vocabulary)
+            for note in vectors.notes:
+                said(note)
+        weights = np.ones(len(labels.names), np.float32)
+        if config.train.class_weights == "balanced":
+            weights = labels.balanced_weights(labels.encode([e.target for e in examples])).astype(np.float32)
+        return cls(config, options, text, labels, weights, vectors)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.labels.names)
+
+    @property
+    def kind(self) -> Kind:
+        return self.labels.kind
+
+    @property
+    def several(self) -> bool:
+        return self.labels.kind == "several"
+
+    @property
+    def monitor(self) -> Literal["accuracy", "micro_f1"]:
+        return "micro_f1" if self.several else "accuracy"
+
+    def encode(self, examples: Sequence[Example]) -> Dataset:
+        targets = None
+        if all(e.target is not None for e in examples):
+            targets = self.labels.encode([e.target for e in examples], [e.row for e in examples])
+        rows = self.text.encode([e.input for e in examples])
+        return Dataset(rows, targets, (rows.cut.texts, rows.cut.tokens))
+
+    def collate(self, data: Dataset, index: np.ndarray) -> Batch:
+        inputs, lengths = pad([data.rows[i] for i in index])
+        return Batch(inputs, lengths, None if data.targets is None else data.targets[index], index)
+
+    def network(self, seed: int) -> ClassifierNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.vectors is None:
+                return self._network(len(self.text.vocabulary), self.config.model.embedding)
+            matrix = self.vectors.matrix
+            return self._network(*matrix.shape, vectors=matrix, trained=self.config.text.vectors_trained)
+
+    def _network(self, vocabulary: int, size: int, **start: Any) -> ClassifierNetwork:
+        model = self.config.model
+        embed = Embed(vocabulary, size, dropout=model.dropout_embedding, word_dropout=model.dropout_words, **start)
+        return ClassifierNetwork(model, embed, len(self.names))
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> ClassifierNetwork:
+        """The network whose state dict was saved."""
+        network = self._network(*tensors["embed.weight"].shape)
+        if "ngrams.check" in tensors:
+            network.ngrams = NgramPath(len(tensors["ngrams.check"]), len(self.names), self.config.model.ngram_order, False)
+        network.scales = torch.empty_like(tensors["scales"])
+        network.load_state_dict(tensors)
+        return network.eval()
+
+    def dense(self, targets: np.ndarray) -> np.ndarray:
+        """Targets of any kind -> (N, C) float32 probabilities, or noughts and ones for several labels."""
+        return np.eye(len(self.names), dtype=np.float32)[targets] if targets.ndim == 1 else targets.astype(np.float32)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        """Cross entropy, label smoothed, each row weighted by its class. outputs: logits (B, C)."""
+        assert batch.targets is not None
+        targets = torch.from_numpy(self.dense(batch.targets)).to(outputs)
+        weights = torch.from_numpy(self.weights).to(outputs)
+        smoothing = self.config.train.label_smoothing
+        if self.several:
+            smooth = targets * (1 - smoothing) + smoothing / 2
+            each = nn.functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none")
+            total = (each * (1 + (weights - 1) * targets)).sum()
+        else:
+            smooth = targets * (1 - smoothing) + smoothing / targets.shape[1]
+            total = -((smooth * outputs.log_softmax(1)).sum(1) * (targets @ weights)).sum()
+        return total, len(outputs)
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Logits (N, C) -> probabilities (N, C); rows sum to one unless several labels are possible."""
+        if self.several:
+            return np.asarray(1 / (1 + np.exp(-np.clip(outputs, -80, 80))))
+        exp = np.exp(outputs - outputs.max(1, keepdims=True))
+        return np.asarray(exp / exp.sum(1, keepdims=True))
+
+    def decode(self, inputs: Sequence[str], outputs: np.ndarray, min_confidence: float = 0.0) -> list[Prediction]:
+        """Logits (N, C) -> records. Below `min_confidence` the model abstains: label None."""
+        records = []
+        for text, row in zip(inputs, self.probabilities(outputs), strict=True):
+            best = int(row.argmax())
+            given: list[str] | None = None
+            label: str | None = self.names[best]
+            if self.several:
+                thresholds = np.full(len(row), 0.5) if self.thresholds is None else self.thresholds
+                chosen = np.flatnonzero(row >= np.maximum(thresholds, min_confidence))
+                given = [self.names[i] for i in chosen]
+                label = self.names[best] if best in chosen else (given[0] if given else None)
+            elif row[best] < min_confidence:
+                label = None
+            probabilities = {name: float(p) for name, p in zip(self.names, row, strict=True)}
+            records.append(
+                Prediction(text=text, label=label, labels=given, confidence=float(row[best]), probabilities=probabilities)
+            )
+        return records
+
+    def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
+        given = self.thresholds if self.several else None
+        return measures["classification"](
+            self.probabilities(outputs), targets, self.names, kind=self.kind, thresholds=given
+        )
+
+    def files(self) -> dict[str, bytes]:
+        thresholds = None if self.thresholds is None else [float(t) for t in self.thresholds]
+        return {**self.text.files(), **self.labels.files(), "classify.json": bundle.canonical({"thresholds": thresholds})}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
+        options = check(Options, config.task.options, "/task")
+        text, labels = TextPreparer.from_files(files), Labels.from_files(files)
+        stated = json.loads(files["classify.json"])["thresholds"]
+        thresholds = None if stated is None else np.array(stated, np.float64)
+        return cls(config, options, text, labels, np.ones(len(labels.names), np.float32), None, thresholds)
+
+    def finish(
+        self,
+        network: ClassifierNetwork,
+        train: Dataset,
+        valid: Dataset,
+        *,
+        fit_ngrams: Callable[..., Any],
+        fit_scales: Callable[..., np.ndarray],
+        choose_thresholds: Callable[..., np.ndarray],
+        run: Callable[[Callable[[Tensor, Tensor], Any], Dataset], list[np.ndarray]],
+        said: Say,
+    ) -> None:
+        """What is fitted after the gradient steps: the n-gram path, the scales, the thresholds.
+
+        The functions are handed down by the pipeline, as their rooms lie ahead of this one; `run`
+        maps a function of (inputs, lengths) over a data set and returns its outputs in order.
+        """
+        assert train.targets is not None
+        assert valid.targets is not None
+        path = None
+        if self.config.model.ngrams:
+            dense = self.dense(train.targets)
+            row_weights = None if self.several else dense @ self.weights
+            path = fit_ngrams(
+                train.rows,
+                dense,
+                valid.rows,
+                self.dense(valid.targets),
+                order=self.config.model.ngram_order,
+                size_bits=self.config.model.ngram_size,
+                several=self.several,
+                weights=row_weights,
+                said=said,
+            ).path
+        network.join(path, np.ones(1 if path is None else 2))
+        network.eval()
+        logits = run(network.paths, valid)
+        scales = fit_scales(logits, valid.targets, kind=self.labels.kind)
+        network.join(path, scales)
+        said(f"scales of the paths: {', '.join(f'{s:.3f}' for s in scales)} (recurrent, n-grams)" if path is not None else f"temperature: {1 / scales[0]:.3f}")
+        if self.several:
+            joined = sum(s * each for s, each in zip(scales, logits, strict=True))
+            self.thresholds = choose_thresholds(self.probabilities(np.asarray(joined)), valid.targets)

@@ -1,0 +1,16 @@
+"""What every test shares: `deep` tests are the long forms of harnesses and run with ECHOIC_DEEP=1 only."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("ECHOIC_DEEP") == "1":
+        return
+    skip = pytest.mark.skip(reason="the long form: `make test-deep`, or ECHOIC_DEEP=1")
+    for item in items:
+        if "deep" in item.keywords:
+            item.add_marker(skip)
