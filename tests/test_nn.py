@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from echoic import nn
 
 B, T, D, H = 3, 5, 4, 6
-LENGTHS = torch.tensor([3, 5, 1])
+LENGTHS = torch.tensor([3, 1, 5])  # the order that sorts them is not its own inverse
 
 KINDS: dict[str, tuple[type, type, dict[str, Any]]] = {
     "rnn_tanh": (nn.RNN, torch.nn.RNN, {}),
@@ -69,7 +69,7 @@ def inputs(layout: str, x: Tensor) -> Any:
         return x[0]
     if layout.startswith("packed"):
         ordered = layout == "packed_sorted"
-        rows, lengths = (x[[1, 0, 2]], LENGTHS[[1, 0, 2]]) if ordered else (x, LENGTHS)
+        rows, lengths = (x[[2, 0, 1]], LENGTHS[[2, 0, 1]]) if ordered else (x, LENGTHS)
         return pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=ordered)
     return x if layout == "batch_first" else x.transpose(0, 1)
 

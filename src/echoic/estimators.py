@@ -68,7 +68,8 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     dropout : float, on embedded tokens and on the pooled vector; `word_dropout`: tokens read as unknown.
     ngrams : bool, whether the n-gram path stands beside the network.
     tokenizer : "auto" looks at the text; `vectors`: a file of word vectors.
-    epochs, batch_size, lr, validation_fraction : the training.
+    epochs : passes over the training rows; 0 takes as many as `train.updates` steps need.
+    batch_size, lr, validation_fraction : the rest of the training.
     class_weight : None or "balanced".
     multilabel : bool, whether a text may have several labels, or none.
     random_state : int, RandomState or None, which is 0. Equal seeds and settings give equal bits; the
@@ -97,7 +98,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ngrams: bool = True,
         tokenizer: str = "auto",
         vectors: str | None = None,
-        epochs: int = 6,
+        epochs: int = 0,
         batch_size: int = 64,
         lr: float = 2e-3,
         validation_fraction: float = 0.1,
@@ -137,6 +138,8 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         texts, targets = _texts(X), _read_targets(y, self.multilabel)
         _same_length(texts, targets.labels, "y")
+        if len(texts) < 2:
+            raise DataError(f"X has {len(texts)} texts (n_samples={len(texts)}); needs at least 2, one to validate on")
         if groups is not None:
             _same_length(texts, groups, "groups")
         keys = [None] * len(texts) if groups is None else [str(group) for group in groups]
@@ -254,6 +257,8 @@ def _read_targets(y: Any, multilabel: bool) -> _Targets:
         return _indicator(np.asarray(y)) if _is_table(y) else _lists(y)
     if _is_table(y) and np.asarray(y).shape[1] > 1:
         return _soft(np.asarray(y))
+    if isinstance(y, (list, tuple)) and len({isinstance(label, str) for label in y if label is not None}) > 1:
+        raise DataError("y: some labels are text and some are not; make them all text, or all numbers")
     try:
         y = column_or_1d(y, warn=True)
     except ValueError as error:

@@ -48,6 +48,7 @@ class _Recurrent(nn.Module):
     """What the three share. A subclass names its cell."""
 
     cell: ClassVar[str]
+    _stack: Stack
 
     def __init__(
         self,
@@ -89,8 +90,6 @@ class _Recurrent(nn.Module):
                 self.register_parameter(name + self._suffix(place), parameter)
         # Its parameters are shapes only, and it is no submodule: the weights live in self alone.
         object.__setattr__(self, "_stack", stack.to("meta"))
-
-    _stack: Stack
 
     def _suffix(self, place: int) -> str:
         """torch's ending of a parameter's name, from its cell's place in the stack."""
@@ -236,10 +235,10 @@ class _Recurrent(nn.Module):
         return module
 
     def extra_repr(self) -> str:
-        shown = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
-        values = {name: getattr(self, name) for name in ("proj_size", *shown)} | self.options
-        defaults = {"proj_size": 0, **shown, "peephole": False, "reset": "after", "nonlinearity": "tanh"}
-        rest = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
+        defaults: dict[str, Any] = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        defaults |= {"bidirectional": False, "peephole": False, "reset": "after", "nonlinearity": "tanh"}
+        values = {**vars(self), **self.options}
+        rest = [f"{name}={values[name]}" for name, default in defaults.items() if values.get(name, default) != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *rest])
 
 

@@ -62,7 +62,7 @@ def tune(
     valid: str | Path | None = None,
     trials: int = 20,
     seconds: float | None = None,
-    epochs: int = 3,
+    updates: int = 600,
     space: Space = SPACE,
     said: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def tune(
     have passed when a trial ends.
 
     config: everything not in `space`; best.toml is this with the best settings in place.
-    epochs: of a trial, at most; `config.train.epochs` is left as it is.
+    updates: `train.updates` of a trial; best.toml keeps the length that `config` gives.
     Returns {"best": trial, "trials": [{"number", "settings", "score", "seconds", "error"}], "monitor",
     "config": path of best.toml, "run", "stopped_by": "trials" or "seconds"}; a trial whose training
     diverged has the score None and says why.
@@ -80,13 +80,13 @@ def tune(
     from echoic import pipeline
 
     _optuna()
-    if trials < 1 or epochs < 1:
-        raise ConfigError(f"trials and epochs are at least 1, got {trials} and {epochs}")
+    if trials < 1 or updates < 1:
+        raise ConfigError(f"trials and updates are at least 1, got {trials} and {updates}")
     began, out, config = time.monotonic(), Path(out), config or Config()
     _refuse_another(out)
     with lock.hold(out):
         parts, tables = pipeline.read_parts(data, valid, config, said)
-        search = _Search(out, config, epochs, space, {name: table.digest for name, table in tables.items()})
+        search = _Search(out, config, updates, space, {name: table.digest for name, table in tables.items()})
         search.resume(said)
         while len(search.trials) < trials and (seconds is None or time.monotonic() - began < seconds):
             search.one_more(parts["train"], parts["valid"], said)
@@ -124,7 +124,7 @@ class _Search:
 
     out: Path
     config: Config
-    epochs: int
+    updates: int
     space: Space
     digests: dict[str, str]
     trials: list[dict[str, Any]] = field(default_factory=list)
@@ -135,7 +135,7 @@ class _Search:
         """What a search must share with the one it goes on with."""
         space = {key: list(c) if isinstance(c, tuple) else [c.low, c.high, c.log] for key, c in self.space.items()}
         settings = self.config.model_dump(mode="json", exclude={"threads", "device"})
-        return {"config": settings, "epochs": self.epochs, "space": space, "data": self.digests}
+        return {"config": settings, "updates": self.updates, "space": space, "data": self.digests}
 
     def resume(self, said: Callable[[str], None]) -> None:
         place = self.out / TRIALS
@@ -160,7 +160,7 @@ class _Search:
 
         number, began = len(self.trials), time.monotonic()
         settings = propose(self.space, self.config.seed, self.trials)
-        config = self._with({**settings, "train.epochs": self.epochs, "model.ngrams": False})
+        config = self._with({**settings, "train.updates": self.updates, "train.epochs": 0, "model.ngrams": False})
         score, error = None, None
         try:
             journey = pipeline.fit(train, valid, config)

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from contracts import bptt
 from torch import Tensor, nn
 
+from contracts import bptt
 from echoic.cells.base import Cell, Masks
 from echoic.core import registry
 from echoic.kernels.dispatch import choose
@@ -119,7 +119,7 @@ def check_shapes(case: Case) -> None:
     assert y.shape == (B, H)
     assert type(new) is cell.State
     assert [f.shape[1:] for f in new] == list(cell.state_shapes.values())
-    y, last = unroll(cell, x, LENGTHS)
+    y, _ = unroll(cell, x, LENGTHS)
     assert y.shape == (B, T, H)
     assert y.dtype == torch.float64
 
@@ -196,7 +196,7 @@ def check_paths(case: Case) -> None:
 def _compare_with_reference(
     cell: Cell, x: Tensor, lengths: Tensor | None, reverse: bool, want_state: bool, tolerance: float
 ) -> None:
-    choice = choose(cell, partial(unroll), ragged=lengths is not None, want_state=want_state)
+    choice = choose(cell, unroll, ragged=lengths is not None, want_state=want_state)
     got, wanted = [], []
     for run, out in ((choice.run, got), (unroll, wanted)):
         leaf = x.clone().requires_grad_()
@@ -235,21 +235,25 @@ def check_batch(case: Case) -> None:
 
 def check_padding(case: Case) -> None:
     """Neither what stands in the padding nor how much of it there is changes an answer or a gradient."""
-    cell, x = case.build(), numbers(B, T, D)
-    clean = x * (torch.arange(T)[None, :, None] < LENGTHS[:, None, None])
-    dirty = torch.where(torch.arange(T)[None, :, None] < LENGTHS[:, None, None], x, float("nan"))
+    x, real = numbers(B, T, D), (torch.arange(T) < LENGTHS[:, None])[:, :, None]
+    dirty = x.masked_fill(~real, float("nan"))
     wide = torch.cat([dirty, torch.full((B, 3, D), float("inf"), dtype=x.dtype)], 1)
-    for run in (unroll, *(choose(cell, unroll, ragged=True, want_state=w).run for w in (True, False))):
-        for reverse in (False, True):
-            y, last = run(cell, clean, LENGTHS, None, reverse=reverse)
-            gradients = torch.autograd.grad(y.square().sum(), list(cell.parameters()))
-            for padded in (dirty, wide):
-                y2, last2 = run(cell, padded, LENGTHS, None, reverse=reverse)
-                close(y2[:, :T], y, what="Y with other padding")
-                assert not y2[:, T:].any()
-                assert last is None or close(last2, last, what="state with other padding") is None
-                close(torch.autograd.grad(y2.square().sum(), list(cell.parameters())), gradients, what="gradients")
-            assert not y[torch.arange(T) >= LENGTHS[:, None]].any(), "Y is not 0 on padding"
+    cell, stack = case.build(), case.stack(layers=2, bidirectional=True)
+    for module, run in (
+        (cell, partial(unroll, cell)),
+        (cell, partial(unroll, cell, reverse=True)),
+        (stack, stack),
+        (stack, partial(stack, want_state=False)),
+    ):
+        y, last = run(x.masked_fill(~real, 0.0), LENGTHS)
+        assert not y.masked_fill(real, 0.0).any(), "Y is not 0 on padding"
+        gradients = torch.autograd.grad(y.square().sum(), list(module.parameters()))
+        for padded in (dirty, wide):
+            y2, last2 = run(padded, LENGTHS)
+            close(y2[:, :T], y, what="Y with other padding")
+            assert not y2[:, T:].any()
+            close(last2, last, what="state with other padding")
+            close(torch.autograd.grad(y2.square().sum(), list(module.parameters())), gradients, what="gradients")
 
 
 def check_reverse(case: Case) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.bptt import BY_NAME
-from contracts.cells import CHECKS, Case, cases, check_equations, check_torch_parity, torch_layer
 from torch import Tensor
 
+from contracts.bptt import BY_NAME
+from contracts.cells import CHECKS, Case, cases, check_equations, check_torch_parity, torch_layer
 from echoic.cells.base import NO_MASKS, Cell, Masks
 from echoic.cells.lstm import LSTMCell, LSTMState
 

@@ -118,7 +118,7 @@ class Cell(nn.Module):
         matrices Xavier uniform per gate (Glorot and Bengio 2010), vectors 0, gains 1, and a bias of 1
         for `open_gates` (Jozefowicz et al. 2015)."""
         for name, parameter in self.named_parameters(recurse=False):
-            blocks = parameter.split(self.hidden_size)
+            blocks = torch.split(parameter, self.hidden_size)
             for block in blocks:
                 if name == "weight_hh":
                     nn.init.orthogonal_(block, generator=generator)
@@ -160,7 +160,7 @@ class Cell(nn.Module):
         return u if bias is None else u + bias
 
     def _normalise(self, a: Tensor, groups: tuple[int, ...]) -> Tensor:
-        parts = a.split([size * self.hidden_size for size in groups], dim=-1)
+        parts = torch.split(a, [size * self.hidden_size for size in groups], dim=-1)
         return torch.cat([F.layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
 
     def step(self, a: Tensor, state: Any, masks: Masks = NO_MASKS) -> tuple[Tensor, Any]:

@@ -45,9 +45,9 @@ class GRUCell(Cell):
 
     def step(self, a: Tensor, state: Any, masks: Masks = NO_MASKS) -> tuple[Tensor, GRUState]:
         h, size = state.h, self.hidden_size
-        a_rz, a_n = a.split([2 * size, size], dim=-1)
+        a_rz, a_n = torch.split(a, [2 * size, size], dim=-1)
         if self.options.reset == "after":
-            u_rz, u_n = self.recur(h, masks.hidden).split([2 * size, size], dim=-1)
+            u_rz, u_n = torch.split(self.recur(h, masks.hidden), [2 * size, size], dim=-1)
             r, z = torch.sigmoid(a_rz + u_rz).chunk(2, dim=-1)
             n = torch.tanh(a_n + r * u_n)
         else:

@@ -41,7 +41,6 @@ class JordanCell(Cell):
     norm_groups = (1,)
 
     weight_ho: Tensor
-    bias_ho: Tensor
 
     def extra_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"weight_ho": (self.hidden_size, self.hidden_size)}
@@ -50,5 +49,5 @@ class JordanCell(Cell):
     def step(self, a: Tensor, state: Any, masks: Masks = NO_MASKS) -> tuple[Tensor, JordanState]:
         phi = PHI[self.options.nonlinearity]
         h = apply_mask(phi(a + self.recur(state.y, masks.hidden)), masks.candidate)
-        y = phi(F.linear(h, self.weight_ho, None if self.bias_ih is None else self.bias_ho))
+        y = phi(F.linear(h, self.weight_ho, getattr(self, "bias_ho", None)))
         return y, JordanState(y)

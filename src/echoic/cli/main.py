@@ -22,7 +22,7 @@ import typer
 from typer.main import get_command
 
 import echoic
-from echoic.cli.output import ReaderLeft, flush
+from echoic.cli.output import ReaderLeft, discard, flush
 from echoic.core.errors import (
     CannotCreate,
     DataError,
@@ -92,8 +92,9 @@ def main(arguments: Sequence[str]) -> int:
         flush()
     except typer.Exit as left:
         return left.exit_code
-    except ReaderLeft as left:
-        return left.exit_code
+    except (ReaderLeft, BrokenPipeError):
+        discard()
+        return ReaderLeft.exit_code
     except SystemExit as left:
         return ReaderLeft.exit_code if isinstance(left.__context__, BrokenPipeError) else _code(left)
     except (Exception, KeyboardInterrupt) as error:

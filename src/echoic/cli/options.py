@@ -28,7 +28,7 @@ RunFolder = Annotated[str, Argument(metavar="RUN", help="A run folder, or a bund
 
 @dataclass(frozen=True)
 class Talk:
-    """How a verb talks."""
+    """What is printed."""
 
     json: Annotated[bool, Option("--json", help="One JSON document on stdout.")] = False
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False
@@ -36,7 +36,7 @@ class Talk:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is read: what differs from the configuration's `data` section."""
+    """How a file is read: the `data` section of the configuration."""
 
     text: Annotated[str | None, Option(help="The text column, by name or number from 1.")] = None
     label: Annotated[str | None, Option(help="The label column, by name or number from 1.")] = None
@@ -63,8 +63,9 @@ class Reading:
         return given
 
     def over(self, data: DataConfig) -> DataConfig:
-        """`data` with the given options in their places."""
-        return check(DataConfig, data.model_dump() | self.values(), "--data")
+        """`data` with the given options in their places; a named label takes the place of soft labels."""
+        hard = {"soft_labels": ()} if self.label else {}
+        return check(DataConfig, data.model_dump() | hard | self.values(), "the options")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,15 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
                 )
         else:
             flat[name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+    for group in groups.values():
+        for field in fields(group):
+            _option(flat[field.name].annotation).rich_help_panel = group.__doc__.rstrip(".").partition(":")[0]
     spread.__name__, spread.__doc__, spread.__module__ = function.__name__, function.__doc__, function.__module__
     spread.__signature__ = inspect.Signature(list(flat.values()))  # type: ignore[attr-defined]
     spread.__annotations__ = {name: parameter.annotation for name, parameter in flat.items()}
     return spread
+
+
+def _option(annotation: Any) -> Any:
+    """typer's own description of an option, out of its Annotated type."""
+    return annotation.__metadata__[0]

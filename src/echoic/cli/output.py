@@ -75,13 +75,12 @@ def _guarded(action: Callable[[], Any]) -> None:
     try:
         action()
     except BrokenPipeError:
-        _discard()
         raise ReaderLeft("stdout was closed") from None
     except OSError as error:
-        _discard()
+        discard()
         raise StorageError(f"stdout: cannot write: {error.strerror}") from None
 
 
-def _discard() -> None:
+def discard() -> None:
     """What is still buffered has nowhere to go; without this the interpreter complains as it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

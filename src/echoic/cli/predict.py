@@ -55,9 +55,13 @@ def predict(
     if input is None:
         _show([record_dict(r) for r in model.predict(texts or [], **options)], talk.json)
         return
+    from echoic.read.columns import Columns
     from echoic.read.tables import stream_texts
 
-    examples = stream_texts(input, reading.over(model.config.data), said=listener(talk.quiet))
+    trained = model.config.data
+    data = reading.over(trained.model_copy(update={"text": None, "label": None, "soft_labels": (), "group": None}))
+    like = Columns(trained.text) if trained.text else None
+    examples = stream_texts(input, data, said=listener(talk.quiet), like=like)
     records = (record_dict(r) for r in model.predict_stream((e.input for e in examples), **options))
     if output is None:
         for record in records:

@@ -55,31 +55,33 @@ def read(path: str | Path, kind: str) -> Bundle:
     """The verified bundle at `path`. Raises BundleError naming the file that is wrong."""
     path = Path(path)
     if path.is_file() and path.suffix in (".pt", ".pth", ".pkl", ".pickle", ".bin"):
-        raise BundleError(f"{show(path)}: a pickle is never loaded, as it can run code; train here or load its weights through echoic.nn")
+        raise BundleError(f"{show(path, 300)}: a pickle is never loaded, as it can run code; train here or load its weights through echoic.nn")
     if not (path / MANIFEST).is_file():
         reason = f"no {MANIFEST}, so not a bundle" if path.exists() else "no such file or folder"
-        raise (BundleError if path.exists() else InputMissing)(f"{show(path)}: {reason}")
+        raise (BundleError if path.exists() else InputMissing)(f"{show(path, 300)}: {reason}")
     manifest = _manifest(path / MANIFEST)
     if manifest["kind"] != kind:
-        raise BundleError(f"{show(path)}: holds a {show(manifest['kind'])}, wanted a {kind}")
+        raise BundleError(f"{show(path, 300)}: holds a {show(manifest['kind'])}, wanted a {kind}")
     files = {name: _file(path, name, entry) for name, entry in manifest["files"].items()}
     return Bundle(path, kind, manifest["about"], files)
 
 
 def _manifest(path: Path) -> dict[str, Any]:
     raw = path.read_bytes()[: MANIFEST_LIMIT + 1]
-    damaged = BundleError(f"{show(path)}: damaged: not a manifest that echoic wrote")
+    damaged = BundleError(f"{show(path, 300)}: damaged: not a manifest that echoic wrote")
     if len(raw) > MANIFEST_LIMIT:
         raise damaged
     try:
         manifest = json.loads(raw)
         version = manifest["format"]
-        if isinstance(version, int) and version > FORMAT:
-            raise BundleError(f"{show(path)}: written in format {version}, this release reads up to {FORMAT}; install a newer echoic")
         stated = manifest.pop("sha256")
         whole = durable.sha256(canonical(manifest)) == stated and raw == canonical({**manifest, "sha256": stated})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
+    if isinstance(version, int) and version > FORMAT:
+        raise BundleError(
+            f"{show(path, 300)}: written in format {version}, this release reads up to {FORMAT}; install a newer echoic"
+        )
     if not whole:
         raise damaged
     return dict(manifest)
@@ -87,7 +89,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _file(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
     parts = PurePosixPath(name)
-    where = show(folder / name)
+    where = show(folder / name, 300)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name or (folder / name).is_symlink():
         raise BundleError(f"{where}: a bundle's files stay inside it")
     try:

@@ -78,8 +78,14 @@ def _swap(new: Path, path: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old.tmp", dir=path.parent))
     os.rename(path, old / "was")
-    os.rename(new, path)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old / "was", path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync_folder(path: Path) -> None:

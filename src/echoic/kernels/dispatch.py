@@ -27,7 +27,7 @@ from echoic.cells.rnn import RNNCell
 
 
 class Run(Protocol):
-    """x (B, T, D), lengths (B,) or None, state or None -> (Y (B, T, H), State).
+    """x (B, T, D), finite in its padding too, lengths (B,) or None, state or None -> (Y (B, T, H), State).
     The State is None where `choose` was told that nobody wants it and the kernel does not know it."""
 
     def __call__(
@@ -58,7 +58,7 @@ def choose(
         return Choice("reference", f"torch has no kernel for {type(cell).__name__}({cell.extra_repr()})", reference)
     if cell.layer_norm:
         return Choice("reference", "torch has no kernel with layer norm", reference)
-    if masks != NO_MASKS or zoneout:
+    if zoneout or any(mask is not None for mask in masks):
         return Choice("reference", "torch has no kernel with recurrent dropout or zoneout", reference)
     if ragged and want_state and isinstance(cell, LSTMCell):
         return Choice("torch-packed", "rows differ in length and the last c is wanted", _run_packed)
@@ -78,11 +78,11 @@ def _torch_kernel(cell: Cell) -> str | None:
 
 def _arguments(cell: Cell, state: Any) -> tuple[Any, list[Tensor], bool]:
     """(initial states, weights, whether there are biases) as torch's kernels want them."""
-    weights = [cell.weight_ih, cell.weight_hh]
+    weights: list[Tensor] = [cell.weight_ih, cell.weight_hh]
     if cell.bias_ih is not None and cell.bias_hh is not None:
         weights += [cell.bias_ih, cell.bias_hh]
     initial = [field[None].contiguous() for field in state]
-    return (initial if len(initial) > 1 else initial[0]), weights, len(weights) == 4
+    return (initial if len(initial) > 1 else initial[0]), weights, len(weights) > 2
 
 
 def _call(cell: Cell, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -108,7 +108,6 @@ def _run_dense(
         y, last = _call(cell, x.flip(1) if reverse else x, state)
         return _widen(y.flip(1) if reverse else y, steps), last
     padding = torch.arange(longest, device=x.device) >= lengths[:, None]
-    x = x.masked_fill(padding[:, :, None], 0.0)  # a NaN in padding would reach the weights' gradient as 0 * NaN
     turn = _turn_order(lengths, longest) if reverse else None
     y, _ = _call(cell, x if turn is None else _reorder(x, turn), state)
     h = torch.where((lengths > 0)[:, None], _last_step(y, lengths), state[0])
@@ -127,7 +126,7 @@ def _run_packed(
     state = cell.initial(batch) if state is None else state
     real = (lengths > 0)[:, None]
     turn = _turn_order(lengths, longest) if reverse else None
-    x = x[:, :longest].masked_fill(~real[:, :, None], 0.0)
+    x = x[:, :longest]
     packed = pack_padded_sequence(
         x if turn is None else _reorder(x, turn), lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
     )

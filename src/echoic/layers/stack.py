@@ -104,6 +104,8 @@ class Stack(nn.Module):
         -> (Y (B, T, output_size), one State a cell; none of them if not `want_state`, which is faster).
         Y is 0 on padding."""
         lengths = check_lengths(x, lengths, self.input_size)
+        if lengths is not None:  # a NaN in padding would reach the weights' gradient as 0 * NaN
+            x = x.masked_fill(~valid_steps(lengths, x.shape[1])[:, :, None], 0.0)
         states: list[Any] = []
         for layer in range(self.layers):
             if layer:
@@ -143,10 +145,11 @@ class Stack(nn.Module):
 
     def kernels(self, *, training: bool = False, ragged: bool = True, want_state: bool = False) -> list[str]:
         """For each cell, in their order, which kernel runs it and why."""
-        noise = Noise(0, 0, self.cells[0].weight_hh.device) if training else None
-        masks = self._masks(self.cells[0].weight_hh[:1], noise)
         lines = []
         for place, cell in enumerate(self.cells):
+            u: Tensor = cell.weight_hh  # type: ignore[assignment]
+            noise = Noise(0, 0, u.device) if training else None
+            masks = self._masks(u[:1], noise)
             choice = self._choose(cell, masks, noise, ragged=ragged, want_state=want_state)  # type: ignore[arg-type]
             direction = "backwards" if place % self.directions else "forwards"
             lines.append(f"layer {place // self.directions} {direction}: {choice.name}: {choice.why}")

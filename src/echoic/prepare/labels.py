@@ -67,7 +67,8 @@ class Labels:
         did not have."""
         place = {name: i for i, name in enumerate(self.names)}
         single = self.kind == "single"
-        out = np.zeros(len(targets), np.int64) if single else np.zeros((len(targets), len(place)), np.float32)
+        shape, kind = ((len(targets),), np.int64) if single else ((len(targets), len(place)), np.float32)
+        out: np.ndarray = np.zeros(shape, kind)
         for i, target in enumerate(targets):
             row = _row(rows, i)
             for name, value in _named(target, self.kind, row).items():
@@ -85,7 +86,8 @@ class Labels:
         one_hot = np.eye(len(self.names), dtype=np.float64)[encoded] if self.kind == "single" else encoded
         mass = one_hot.sum(axis=0, dtype=np.float64)
         weights = np.divide(mass.sum(), len(mass) * mass, out=np.zeros_like(mass), where=mass > 0)
-        return weights.astype(np.float32)
+        balanced: np.ndarray = weights.astype(np.float32)
+        return balanced
 
     def files(self) -> dict[str, bytes]:
         return {FILE: canonical({"kind": self.kind, "names": self.names})}

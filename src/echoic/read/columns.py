@@ -134,7 +134,8 @@ def _find_label(
         said(f"The label is column {show(best[0])!r}, as it has few different values ({best[1]}).")
         return best[0]
     listed = ", ".join(show(name, 30) for name in names[:20])
-    raise DataError(f"{where}: no label column found; name it with --label (columns: {listed})")
+    what = "no label column found" if free else "no label column: texts without labels"
+    raise DataError(f"{where}: {what}; name one with --label (columns: {listed}), or give `__label__x text` lines")
 
 
 def _fewest_values(

@@ -29,7 +29,7 @@ class BadLine(Exception):
 def codec(encoding: str) -> codecs.CodecInfo:
     """The codec of that name. Raises ConfigError where there is none that makes text of bytes."""
     try:
-        b"".decode(encoding)
+        b"aa".decode(encoding, "ignore")
         return codecs.lookup(encoding)
     except (LookupError, ValueError):
         raise ConfigError(

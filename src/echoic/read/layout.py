@@ -17,6 +17,8 @@ from echoic.read.encodings import bare
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 FASTTEXT = "__label__"
+LOOKED_AT = (1000, 1 << 16)
+"""How many lines, and about how many characters, are looked at."""
 Form = Literal["delimited", "jsonl", "fasttext", "lines"]
 
 
@@ -82,12 +84,13 @@ def _delimited(
 
 
 def _records(first: Sequence[str], delimiter: str, quoted: bool = True) -> list[list[str]]:
-    """The first rows, leniently; the last is left out if it may be cut off."""
+    """The first rows, leniently; the last is left out where the lines stop within the file, as it may be cut off."""
     reader = csv.reader(first, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     out: list[list[str]] = []
     with suppress(csv.Error):
         out.extend(row for row in reader if any(cell.strip() for cell in row))
-    return out[:-1] if len(out) > 2 else out
+    cut = len(first) >= LOOKED_AT[0] or sum(map(len, first)) > LOOKED_AT[1]
+    return out[:-1] if cut and len(out) > 2 else out
 
 
 def _delimiter(first: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ the page says where it comes from and which folder to put it in; nothing is down
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import shutil
 import sys
@@ -117,12 +118,10 @@ def _download(url: str, sha256: str, path: Path) -> None:
             if (found := _digest(part)) != sha256:
                 raise DataError(f"{show(url, 200)}: SHA-256 {found[:12]}…, expected {sha256[:12]}…; not kept")
             part.replace(path)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = show(getattr(error, "reason", error))
+        raise Unavailable(f"{show(url, 200)}: {reason}; fetch it elsewhere and put it at {show(path, 200)}") from None
     except OSError as error:
-        if isinstance(error, (urllib.error.URLError, TimeoutError, ConnectionError)):
-            reason = getattr(error, "reason", error)
-            raise Unavailable(
-                f"{show(url, 200)}: {show(reason)}; fetch it elsewhere and put it at {show(path, 200)}"
-            ) from None
         raise durable.translate(error, path) from error
 
 

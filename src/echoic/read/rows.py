@@ -17,7 +17,7 @@ from echoic.core.config import DataConfig
 from echoic.core.errors import DataError, Unavailable, show
 from echoic.read import json_lines
 from echoic.read.encodings import BadLine, bare, lines, refuse_utf16
-from echoic.read.layout import FASTTEXT, Layout, lay_out
+from echoic.read.layout import FASTTEXT, LOOKED_AT, Layout, lay_out
 from echoic.read.opening import CHUNK, Source, seekable, size_in_words
 
 SAMPLE = 500
@@ -79,14 +79,14 @@ def _text(
 
 
 def _beginning(stream: Iterator[str]) -> tuple[list[str], Iterator[str]]:
-    """The first lines (about 64 KiB, at most 1,000) and all of them; a bad line is met in its turn."""
+    """The lines to look at, and all of them; a bad line is met in its turn."""
     first: list[str] = []
     size = 0
     try:
-        for line in islice(stream, 1000):
+        for line in islice(stream, LOOKED_AT[0]):
             first.append(line)
             size += len(line)
-            if size > CHUNK:
+            if size > LOOKED_AT[1]:
                 break
     except BadLine as bad:
         return first, chain(first, _raising(bad))
@@ -198,7 +198,7 @@ def _parquet(source: Source, data: DataConfig, stack: ExitStack) -> tuple[list[s
     try:
         file = stack.enter_context(parquet.ParquetFile(stack.enter_context(seekable(source.stream))))
         names = file.schema_arrow.names
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{source.name}: not a parquet file, or a damaged one: {show(error)}") from None
     for each in names:
         if names.count(each) > 1:
@@ -214,7 +214,7 @@ def _parquet(source: Source, data: DataConfig, stack: ExitStack) -> tuple[list[s
                 for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     row += 1
                     yield row, list(cells)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{source.name}: row {row + 1}: damaged parquet data: {show(error)}") from None
 
     return list(names), records()

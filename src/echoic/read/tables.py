@@ -71,10 +71,6 @@ def read_table(
     with ExitStack() as stack:
         source = stack.enter_context(opened(path, data.max_bytes))
         sheet, columns = _begin(source, data, stack, need_label, like, note)
-        if need_label and columns.label is None and not columns.soft_labels:
-            raise DataError(
-                f"{source.name}: texts without labels; want a table with a label column, or lines of `__label__x text`"
-            )
         examples, unlabelled = _examples(sheet, columns, label_separator, data, source.name, note)
         digest = source.digest()
     if need_label and unlabelled:

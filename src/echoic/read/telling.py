@@ -14,13 +14,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from echoic.core.types import Example
 from echoic.read.keys import classes_of
 
 PRECISION, SUPPORT, ROWS = 0.99, 0.01, 20
 WORD_RECALL, MARK_RECALL = 0.7, 0.1
-SAMPLE = 20_000
-_ENDS = 1000
+SAMPLE = 10_000
+_ENDS = 500
 _PIECES = re.compile(r"[\u3400-\u9fff]+|[^\s\u3400-\u9fff]+")
 _PLAIN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _EDGE = ".,;:!?()[]{}<>\"'“”‘’。，；：！？、（）《》【】…—-"
@@ -39,10 +41,11 @@ class Telling:
 
 
 def telling_tokens(examples: Sequence[Example]) -> tuple[list[Telling], list[Telling]]:
-    """(leaks, ordinary words that are nearly as telling), each by rows, of an even sample of the rows."""
-    sample = [
-        e for e in examples[:: max(1, len(examples) // SAMPLE)] if isinstance(e.input, str) and e.target is not None
-    ]
+    """(leaks, ordinary words that are nearly as telling), each by rows, of a sample of SAMPLE rows."""
+    sample = [e for e in examples if isinstance(e.input, str) and e.target is not None]
+    if len(sample) > SAMPLE:
+        drawn = np.random.default_rng(0).choice(len(sample), SAMPLE, replace=False)
+        sample = [sample[i] for i in sorted(drawn.tolist())]
     rows: Counter[str] = Counter()
     bags = []
     for example in sample:

@@ -64,17 +64,16 @@ class State:
     """"epochs" or "patience" in a run that has ended."""
 
     def to_json(self) -> bytes:
-        return bundle.canonical(_hexed(dataclasses.asdict(self)))
+        pairs = [
+            [list(pair) for pair in entry.items()] for entry in self.history
+        ]  # JSON is sorted, a history's columns are not
+        return bundle.canonical(_hexed({**dataclasses.asdict(self), "history": pairs}))
 
     @classmethod
     def from_json(cls, data: bytes) -> State:
-        state = cls(**json.loads(data))
-        return dataclasses.replace(
-            state,
-            loss=_unhexed(state.loss),
-            best_score=_unhexed(state.best_score),
-            history=[{name: _unhexed(value) for name, value in entry.items()} for entry in state.history],
-        )
+        fields = json.loads(data)
+        fields["history"] = [{name: _unhexed(value) for name, value in pairs} for pairs in fields["history"]]
+        return cls(**{**fields, "loss": _unhexed(fields["loss"]), "best_score": _unhexed(fields["best_score"])})
 
 
 def _hexed(value: Any) -> Any:

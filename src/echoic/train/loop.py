@@ -151,8 +151,9 @@ class _Training:
         batches = len(self.plan(0))
         if batches == 0:
             raise DataError("there is nothing to train on: the training part has 0 rows")
-        self.total = batches * self.config.epochs
-        self.watch.begin(self.total, self.config.epochs, self.state.step)
+        self.epochs = self.config.epochs or math.ceil(self.config.updates / batches)
+        self.total = batches * self.epochs
+        self.watch.begin(self.total, self.epochs, self.state.step)
 
     def _open(self, run: Path, resume: bool) -> None:
         if not resume and (there := checkpoint.names(run)):
@@ -288,7 +289,7 @@ class _Training:
             state.halvings, state.stalled = state.halvings + 1, 0
         if config.patience and state.waited >= config.patience:
             state.stopped_by = "patience"
-        elif state.epoch >= config.epochs:
+        elif state.epoch >= self.epochs:
             state.stopped_by = "epochs"
         entry = {"epoch": state.epoch, "step": state.step, "train_loss": state.loss / state.count, **scores}
         state.history.append(entry)

@@ -31,7 +31,8 @@ Spans = list[tuple[int, int]]
 Said = Callable[[str], None]
 
 REPLACEMENT = "\ufffd"
-"""What `<unk>` decodes to: a character that itself encodes to `<unk>`, so a second round changes nothing."""
+"""What `<unk>` decodes to. It stands for a character that was lost, so no vocabulary that is counted holds it: it
+encodes to `<unk>` again, and a second round changes nothing."""
 
 _CHUNK = 1 << 20
 """Characters handed to the Rust library at a time: its tokens take some 100 bytes each until they are ids."""
@@ -71,9 +72,9 @@ class Tokenizer(ABC):
 
 
 def lower(text: str) -> str:
-    """Lower case of the same length, so that places in it are places in `text`.
-    Of all code points only U+0130 (capital I with a dot) grows in `str.lower`; it becomes i."""
-    return text.replace("\u0130", "i").lower()
+    """Lower case code point by code point, so that places in it are places in `text`. In `str.lower` U+0130
+    (capital I with a dot) grows, here it is i; and capital sigma looks at its neighbours, here it does not."""
+    return text.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower()
 
 
 def choose_vocabulary(counts: Mapping[str, int], config: TextConfig, said: Said) -> list[str]:
@@ -84,6 +85,7 @@ def choose_vocabulary(counts: Mapping[str, int], config: TextConfig, said: Said)
 
 def capped(ranked: list[str], config: TextConfig, said: Said) -> list[str]:
     """The specials and as many of the `ranked` tokens as `max_vocab` leaves room for; what is left out is said."""
+    ranked = [token for token in ranked if token != REPLACEMENT]
     if not ranked:
         raise DataError(
             f"the training texts hold no token {config.min_count} times; lower text.min_count or give more text"
@@ -180,13 +182,20 @@ class SubwordTokenizer(RustTokenizer):
     """Pieces of words over the 256 bytes: nothing is unknown, and decoding gives the text back."""
 
     @staticmethod
-    def train(model: Any, trainer: Any, texts: Sequence[str], config: TextConfig) -> tokenizers.Tokenizer:
+    def around(model: Any, config: TextConfig) -> tokenizers.Tokenizer:
+        """`model`, given words spelled in the 256 letters that stand for bytes (Radford et al. 2019)."""
         rust = tokenizers.Tokenizer(model)
         if config.lowercase:
             rust.normalizer = tokenizers.normalizers.Lowercase()
         rust.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         rust.decoder = tokenizers.decoders.ByteLevel()
-        rust.train_from_iterator(sorted(texts), trainer)
+        return rust
+
+    @classmethod
+    def train(cls, model: Any, trainer: Any, texts: Sequence[str], config: TextConfig) -> tokenizers.Tokenizer:
+        """The trainer's result, in which the specials are no added tokens."""
+        rust = cls.around(model, config)
+        rust.train_from_iterator(texts, trainer)
         content = json.loads(rust.to_str())
         content["added_tokens"] = []
         return tokenizers.Tokenizer.from_str(json.dumps(content, ensure_ascii=False))

@@ -6,8 +6,8 @@
   of them stays inside. Any other character that is no white space is a token of its own; an emoji
   is one token with its skin tone, joiners and variation selectors, a flag is one token.
 - Chinese characters and Japanese kana are a token each, since no space parts their words.
-- HTML tags (a `<` or `</`, the name of an HTML element, anything but `<` and `>`, a `>`) count as white space.
-  Other angle brackets are text: `<3`, `a<b`, `<unk>`.
+- HTML tags (`<br />`, `</p>`, `<a href=...>`: the name of an HTML element, then nothing or attributes
+  with a `=`) count as white space. Other angle brackets are text: `<3`, `a<b and c>d`, `<unk>`.
 - Lower-cased if `text.lowercase`. No Unicode normalisation: composed and decomposed forms differ.
 
 Decoding joins the tokens with spaces. Splitting and looking up happen in the `tokenizers` library.
@@ -28,11 +28,16 @@ _ELEMENTS = (
     "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|font|h[1-6]|head|hr|html|i|img|ins|"
     "li|link|meta|ol|p|pre|q|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|title|tr|tt|u|ul"
 )
-TAG = rf"(?i)</?(?:{_ELEMENTS})(?:[\s/][^<>]*)?>"
+TAG = rf"(?i)</?(?:{_ELEMENTS})(?:\s*+/?>|\s[^<>=]*+=[^<>]*+>)"
 _ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}"
 _FIRST = rf"[\p{{L}}\p{{N}}&&[^{_ALONE}]]"
-_REST = rf"[\p{{L}}\p{{N}}\p{{M}}&&[^{_ALONE}]]*+"
-WORD = rf"{_FIRST}{_REST}(?:['’]{_FIRST}{_REST})*+|(?!\s)\X"
+_REST = rf"[\p{{L}}\p{{N}}\p{{M}}\x{{200C}}\x{{200D}}&&[^{_ALONE}]]*+"
+_FLAG = r"[\x{1F1E6}-\x{1F1FF}]{2}"
+_MARKS = r"[\p{M}\x{1F3FB}-\x{1F3FF}\x{E0020}-\x{E007F}]*+"
+_SYMBOL = rf"(?:{_FLAG}|\S){_MARKS}(?:\x{{200D}}\p{{So}}{_MARKS})*+"
+WORD = rf"{_FIRST}{_REST}(?:['’]{_FIRST}{_REST})*+|{_SYMBOL}"
+"""Possessive throughout, so linear in the text. (\\X, the grapheme cluster, is not: it looks back over a
+run of regional indicators for each of them.)"""
 
 _EVERYTHING = 1 << 31
 

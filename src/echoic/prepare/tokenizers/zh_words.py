@@ -1,7 +1,8 @@
 """Chinese words, segmented by rjieba (a dictionary and a hidden Markov model; needs the zh extra).
 
 White space parts words and is no token. Lower-cased if `text.lowercase`. Decoding joins Chinese
-words directly and puts a space between two words of letters or digits.
+words directly and puts a space between two words of letters or digits; it is for reading, as the segmenter
+may find other words in it.
 """
 
 from __future__ import annotations
