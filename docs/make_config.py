@@ -23,12 +23,12 @@ SECTIONS = {
 }
 HEAD = """# Settings
 
-Written by `python docs/make_config.py` from `echoic.core.config`; change nothing here by hand. `echoic train --settings` prints the same.
+Written by `python docs/make_config.py` from `echoic.core.config`; change nothing here by hand. `echoic train --settings` lists them too, `echoic cells` and `echoic tasks` the options of each cell and task.
 
 A setting is changed with `--set section.key=value` (repeatable), in a TOML file given with `--config`, or in Python with `Config().override(["section.key=value"])`. What is named later wins: defaults, `--config`, `--set`, then the flags such as `--seed`. An unknown key is refused with the nearest name. A run folder holds its own `config.toml` with every default filled in. A dash means: not set.
 
 ```
-echoic train reviews.csv --out runs/gru --set model.cell.kind=gru --set train.lr=0.001
+echoic train reviews.csv --out gru-run --set model.cell.kind=gru --set train.lr=0.001
 ```
 """
 
@@ -57,7 +57,7 @@ def options(kind: str, section: str) -> list[str]:
 def table(settings: dict[str, tuple[Any, str]]) -> str:
     lines = ["| setting | default | what it does |", "| --- | --- | --- |"]
     for key, (default, description) in settings.items():
-        lines.append(f"| `{key}` | {shown(default)} | {description} |")
+        lines.append(f"| `{key}` | {shown(default)} | {description.replace('<', '&lt;').replace('|', '&#124;')} |")
     return "\n".join(lines)
 
 

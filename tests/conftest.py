@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: xdist has a process for each core
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.environ.get("ECHOIC_DEEP") == "1":

@@ -174,10 +174,17 @@ def test_probabilities_stand_in_the_order_of_classes_and_sum_to_one(fitted: Sequ
 
 @pytest.mark.parametrize(
     "classes",
-    [[10, 9, 2], [True, False], [1.5, -2.0], ["乙", "甲"], [np.datetime64("2020-01-01"), np.datetime64("2019-01-01")]],
+    [
+        [10, 9, 2],
+        ["10", "9", "2"],
+        [True, False],
+        [1.5, -2.0],
+        ["乙", "甲"],
+        [np.datetime64("2020-01-01"), np.datetime64("2019-01-01")],
+    ],
 )
 def test_labels_come_back_in_the_type_they_had(classes: list[Any]) -> None:
-    """10 stands before 9 as text and after it as a number: columns follow `classes_`, not the bundle's order."""
+    """Text sorts "10" before "9" and the bundle after it: columns follow `classes_`."""
     y = np.array([classes[("y" in text) + (i % 3 == 0 and len(classes) > 2)] for i, text in enumerate(TEXTS)])
     if y.dtype.kind == "f":
         y = y.astype(object)

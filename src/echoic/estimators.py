@@ -9,7 +9,7 @@ and `echoic predict` open: a verified folder, never a pickle. The estimator obje
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,7 +308,7 @@ def _lists(y: Any) -> _Targets:
     return _Targets("lists", classes, names, [tuple(place[_plain(label)] for label in row) for row in rows])
 
 
-def _plain(label: Any) -> Hashable:
+def _plain(label: Any) -> Any:
     return label.item() if isinstance(label, np.generic) else label
 
 

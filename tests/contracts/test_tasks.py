@@ -148,7 +148,7 @@ def trained(toy_name: str) -> Trained:
 
 def check_loss_falls(it: Trained) -> None:
     losses = [entry["train_loss"] for entry in it.journey.fitted.history]
-    assert losses[-1] < 0.75 * losses[0] or not it.toy.perfect_is_certain and losses[-1] < losses[0]
+    assert losses[-1] < 0.75 * losses[0] or (not it.toy.perfect_is_certain and losses[-1] < losses[0])
 
 
 def check_a_perfect_prediction_scores_perfectly(it: Trained) -> None:

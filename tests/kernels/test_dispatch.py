@@ -52,3 +52,11 @@ def test_weights_put_in_for_one_call_reach_the_kernel() -> None:
     twin = cell.with_weights(weight_hh=torch.zeros_like(cell.weight_hh))
     assert not torch.equal(choose(twin, unroll, ragged=False).run(twin, x, None, None)[0], unroll(cell, x)[0])
     assert torch.allclose(choose(twin, unroll, ragged=False).run(twin, x, None, None)[0], unroll(twin, x)[0], atol=1e-6)
+
+
+def test_a_state_that_the_kernel_does_not_know_is_none() -> None:
+    x, lengths = torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([4, 2])
+    cell = LSTMCell(2, 3)
+    run = choose(cell, unroll, ragged=True, want_state=False).run
+    assert run(cell, x, lengths, None)[1] is None
+    assert run(cell, x, torch.tensor([3, 3]), None)[1] is not None

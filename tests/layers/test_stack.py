@@ -36,6 +36,11 @@ def test_a_rate_changes_training_and_not_evaluation(cell: str, rate: str) -> Non
     assert not torch.allclose(trained, noisy(X, LENGTHS, noise=Noise(0, 1))[0], atol=1e-3)
 
 
+def test_dropout_stands_between_layers_alone() -> None:
+    single = stack(dropout=0.5)
+    assert torch.equal(single(X, LENGTHS, noise=Noise(0, 0))[0], single(X, LENGTHS)[0])
+
+
 @pytest.mark.parametrize("cell", registry.names("cell"))
 def test_zoneout_draws_in_training_and_takes_the_mean_in_evaluation(cell: str) -> None:
     plain, zoned = stack(cell=cell), stack(cell=cell, zoneout=0.4)

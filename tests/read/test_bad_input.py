@@ -41,6 +41,15 @@ def sqlite_file() -> bytes:
     return data
 
 
+def parquet_file() -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.table({"text": ["a", "b"], "label": ["x", "y"]}), out, store_schema=False)
+    return out.getvalue()
+
+
 @dataclass
 class Case:
     id: str
@@ -96,6 +105,22 @@ CASES = [
         settings={"encoding": "gb18030"},
     ),
     Case("odd utf-16", GOOD.encode("utf-16") + b"a", 65, ["row 3", "byte offset"], settings={"encoding": "utf-16"}),
+    Case(
+        "utf-16 without its mark",
+        GOOD.encode("utf-16-le"),
+        65,
+        ["line 1", "--encoding utf-16-le"],
+        settings={"encoding": "utf-16"},
+    ),
+    Case("bare carriage return, nameless", "a\rb,1\nc,2\n", 65, ["texts without labels"], "in"),
+    Case("parquet with a broken name", parquet_file().replace(b"label", b"lab\xa2l"), 65, ["damaged"], "in.parquet"),
+    Case(
+        "zip with a broken index",
+        zipped({"a.csv": GOOD.encode()})[:-30] + b"\x00\x00PK\x05\x06" + b"\xff" * 24,
+        65,
+        ["damaged zip"],
+    ),
+    Case("no utf-16 at all", b"ab\xd8\xd8\xd8\xd8", 65, ["line 1", "byte offset"], settings={"encoding": "utf-16"}),
     Case("unknown encoding", GOOD, 78, ["'utf-9000'"], settings={"encoding": "utf-9000"}),
     Case("no text encoding", GOOD, 78, ["'rot13'"], settings={"encoding": "rot13"}),
     Case("NUL", "text,label\nfine,1\na\0b,0\n", 65, ["row 2", "NUL", "column 2"]),

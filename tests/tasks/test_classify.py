@@ -136,7 +136,7 @@ def test_soft_targets_reach_the_ngram_path() -> None:
 
 
 def test_a_class_that_only_validation_has_is_refused_with_its_row() -> None:
-    with pytest.raises(DataError, match="row 7.*'new' was not in training"):
+    with pytest.raises(DataError, match=r"row 7.*'new' was not in training"):
         fit(toy(20, 0), [*toy(6, 1), Example("a b", "new", None, 7)])
 
 

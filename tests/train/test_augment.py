@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from echoic.core.types import EMPTY, PAD, UNKNOWN, pad
-from echoic.train.augment import augment, word_dropout
+from echoic.train.augment import augment
 
 IDS = np.arange(3, 2003, dtype=np.int32)
 
@@ -60,15 +59,3 @@ def test_a_function_of_the_generator(kind):
 def test_unknown_kind():
     with pytest.raises(ValueError, match="none, swap or delete"):
         augment(IDS, "shuffle", 0.1, generator())
-
-
-def test_word_dropout_spares_padding_and_empty():
-    inputs, lengths = pad([IDS[:500], IDS[:100], np.array([EMPTY])])
-    out = word_dropout(inputs, lengths, 0.25, generator())
-    changed = out != inputs
-    assert (out[changed] == UNKNOWN).all()
-    assert changed[0].mean() == pytest.approx(0.25, abs=0.06)
-    assert (out[1, 100:] == PAD).all()
-    assert out[2].tolist() == inputs[2].tolist()
-    assert out.dtype == inputs.dtype
-    np.testing.assert_array_equal(word_dropout(inputs, lengths, 0.0, generator()), inputs)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from echoic.model import Model
 
 REVIEWS = "rotten_tomatoes_mr.csv.xz"
+NAMES = {"0": "negative", "1": "positive"}
 TWO = ("this is a good film", "this is not a good film")
 """They differ by a "not": whoever only counts words finds them alike."""
 
@@ -96,7 +97,7 @@ def reviews() -> Iterator[tuple[str, str]]:
     """(label, text) of every shipped review."""
     packed = resources.files("echoic").joinpath("data", REVIEWS).read_bytes()
     for row in csv.DictReader(io.StringIO(lzma.decompress(packed).decode(), newline="")):
-        yield row["label"], row["text"]
+        yield NAMES[row["label"]], row["text"]
 
 
 def split(rows: Iterator[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:

@@ -121,7 +121,7 @@ class ModelConfig(Section):
     zoneout: Rate = Field(0.0, description="share of units that keep their old state at a step (Krueger et al. 2017)")
     weight_drop: Rate = Field(0.0, description="dropout on the recurrent weights (Merity et al. 2018)")
     layer_norm: bool = Field(False, description="layer normalisation inside the recurrence (Ba et al. 2016)")
-    batch_norm: bool = Field(False, description="batch normalisation over the valid steps, between layers")
+    batch_norm: bool = Field(False, description="batch normalisation of each recurrent layer's input, over the valid steps")
     ngrams: bool = Field(True, description="an n-gram path beside the recurrent network")
     ngram_order: Annotated[int, Field(ge=1, le=8)] = Field(3, description="longest n-gram of that path, in tokens")
     ngram_size: Annotated[int, Field(ge=4, le=28)] = Field(23, description="at most 2 to this power numbers (slots x classes) in its hash table")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from echoic.core.types import PAD, UNKNOWN
+from echoic.core.types import EMPTY, PAD, UNKNOWN
 from echoic.layers.dropout import Noise, dropout
 
 SPREAD = 0.1
@@ -50,7 +50,7 @@ class Embed(nn.Module):
 
 
 def drop_words(ids: Tensor, rate: float, noise: Noise | None) -> Tensor:
-    """The ids with a share `rate` of the tokens, never padding, replaced by <unk>."""
+    """The ids with a share `rate` of the tokens, never padding or <empty>, replaced by <unk>."""
     if noise is None or rate == 0:
         return ids
-    return ids.masked_fill(~noise.keep(ids.shape, rate) & (ids != PAD), UNKNOWN)
+    return ids.masked_fill(~noise.keep(ids.shape, rate) & (ids != PAD) & (ids != EMPTY), UNKNOWN)

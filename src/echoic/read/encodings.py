@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO
 
 from echoic.core.errors import ConfigError, DataError, show
@@ -115,8 +116,13 @@ def _decoded(stream: IO[bytes], encoding: str, on_bad_bytes: str) -> Iterator[st
         except UnicodeDecodeError as error:
             waiting = len(error.object) - len(chunk)
             decoder.setstate((b"", before[1]))
-            yield decoder.decode(error.object[: error.start])
+            good = ""
+            with suppress(UnicodeError):  # UTF-16 without its mark fails here again
+                good = decoder.decode(error.object[: error.start])
+            yield good
             raise _BadByte(_explain(error, position - waiting + error.start, encoding, found.name)) from None
+        except UnicodeError as error:
+            raise _BadByte(f"{error}; name the byte order: --encoding utf-16-le or utf-16-be") from None
         position += len(chunk)
 
 

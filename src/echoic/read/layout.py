@@ -61,7 +61,7 @@ def lay_out(
         return _delimited(first, ".tsv", header, asked, said)
     if suffix != ".txt":
         delimiter = _delimiter(first)
-        cells = next(csv.reader([start], delimiter=delimiter or ","), [])
+        cells = next(iter(_records([start], delimiter or ",")), [])
         if header or _names_columns(cells, asked) or (labelled and delimiter):
             return _delimited(first, suffix, header, asked, said)
     said("The text is no table, so it is read as one unlabelled text a line.")

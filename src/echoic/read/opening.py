@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import struct
 import sys
 import tempfile
 import zipfile
@@ -197,7 +198,7 @@ def _zstd(file: Any, name: str) -> Any:
 def _only_member(file: IO[bytes], name: str, stack: ExitStack) -> tuple[Any, str]:
     try:
         archive = stack.enter_context(zipfile.ZipFile(file))
-    except (*_DAMAGE, ValueError, OSError) as error:
+    except (*_DAMAGE, ValueError, IndexError, struct.error, OSError) as error:
         raise DataError(f"{name}: damaged zip: {show(error)}") from None
     names = archive.namelist()
     if "[Content_Types].xml" in names:

@@ -73,6 +73,7 @@ class ClassifierNetwork(nn.Module):
             layer_norm=model.layer_norm,
             batch_norm=model.batch_norm,
         )
+        self.stack.init_orthogonal()
         self.pool = Pool(model.pool, model.hidden, bidirectional=model.bidirectional, attention=model.attention)
         self.out = nn.Linear(self.pool.output_size, classes)
         self.ngrams: NgramPath | None = None

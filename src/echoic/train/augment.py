@@ -1,8 +1,7 @@
 """Noise on the words of a training text: small changes that leave its label what it was.
 
-Neighbours swapped or words deleted at random (Wei and Zou 2019, "EDA"), and word dropout, which
-replaces words by `<unk>` (Iyyer et al. 2015) so that the unknown has been met in training. NumPy only; every
-draw comes from the generator handed in.
+Neighbours swapped or words deleted at random (Wei and Zou 2019, "EDA"). NumPy only; every draw comes from
+the generator handed in. (Word dropout is the embedding's: `layers/embed.py`.)
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-
-from echoic.core.types import EMPTY, UNKNOWN
 
 Augmentation = Literal["none", "swap", "delete"]
 
@@ -48,13 +45,3 @@ def _delete(ids: np.ndarray, rate: float, generator: np.random.Generator) -> np.
     if len(ids) and not stays.any():
         stays[generator.integers(len(ids))] = True
     return ids[stays]
-
-
-def word_dropout(inputs: np.ndarray, lengths: np.ndarray, rate: float, generator: np.random.Generator) -> np.ndarray:
-    """A copy of inputs (B, T) in which `rate` of the tokens, drawn independently, are `<unk>`.
-
-    lengths: (B,). Padding and `<empty>` are left alone.
-    """
-    hit = generator.random(inputs.shape) < rate
-    valid = np.arange(inputs.shape[1]) < np.asarray(lengths)[:, None]
-    return np.where(hit & valid & (inputs != EMPTY), UNKNOWN, inputs).astype(inputs.dtype, copy=False)

@@ -64,9 +64,8 @@ class State:
     """"epochs" or "patience" in a run that has ended."""
 
     def to_json(self) -> bytes:
-        pairs = [
-            [list(pair) for pair in entry.items()] for entry in self.history
-        ]  # JSON is sorted, a history's columns are not
+        # Canonical JSON sorts its keys, and the order of a history's columns is worth keeping.
+        pairs = [[list(pair) for pair in entry.items()] for entry in self.history]
         return bundle.canonical(_hexed({**dataclasses.asdict(self), "history": pairs}))
 
     @classmethod
