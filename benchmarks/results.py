@@ -39,7 +39,7 @@ class Row:
     set: str
     metric: str = "accuracy"
     unseen: bool = False
-    """Only the test rows whose text is in no other part."""
+    """Only the test rows whose text is in no other part, case, width and white space folded."""
 
 
 ROWS = (
@@ -85,17 +85,17 @@ WORDS = {
         "macro_f1": "macro F1",
         "20newsgroups": "20newsgroups, headers kept",
         "20newsgroups-stripped": "20newsgroups, headers, footers, quotes removed",
-        "unseen": "{}, without test rows seen in training",
+        "unseen": "{}, without the test rows that are in train or dev",
         "seed": ("1 seed", "{} seeds"),
-        "how": "Test part, per cent; median over the seeds. TF-IDF + LR is measured here, on the same rows. Differences in points, paired, on the median seed. Seconds: the default's training, all of it. {dash}: not measured.",
+        "how": "Network alone: the recurrent network from scratch (`model.ngrams=false`); default: with an n-gram path beside it. Test part, per cent; median over the seeds. TF-IDF + LR is measured here, on the same rows. Differences in points, paired, on the median seed. Seconds: the default's training, all of it. {dash}: not measured.",
         "made": "Made by `python benchmarks/accuracy.py all --seeds 0,1,2` and, for word vectors, the same with `--variant vectors`; written by `python benchmarks/results.py`.",
         "machine": "Measured on {}.",
         "cores": "{} ({} cores, {}, torch {})",
         "settings": "`{}` was trained with `--set {}`.",
-        "published": "Published by others on the same test parts; read at the source named, not measured here:",
+        "published": "Published by others on the same test parts, some with pretrained word vectors; read at the source named, not measured here:",
         "published head": ("data set", "model", "accuracy", "source"),
         "aside": "{} ({})",
-        "pretrained": "pretrained on other text",
+        "pretrained": "pretrained on unlabelled text",
         "second": "read in a secondary copy",
     },
     "zh": {
@@ -104,17 +104,17 @@ WORDS = {
         "macro_f1": "宏 F1",
         "20newsgroups": "20newsgroups，保留信头",
         "20newsgroups-stripped": "20newsgroups，去掉信头、签名和引文",
-        "unseen": "{}，去掉训练集里出现过的测试行",
+        "unseen": "{}，去掉在训练集或验证集里出现过的测试行",
         "seed": ("1 个种子", "{} 个种子"),
-        "how": "测试集，百分数，取各种子的中位数。TF-IDF + LR 也在这里、在同样的行上测得。差值以百分点计，逐行配对，取中位数所在的那个种子。秒：默认配置训练的全部时间。{dash}：还没有测。",
+        "how": "只用循环网络：从零训练（`model.ngrams=false`）；默认：旁边再加一条 n-gram 通路。测试集，百分数，取各种子的中位数。TF-IDF + LR 也在这里、在同样的行上测得。差值以百分点计，逐行配对，取中位数所在的那个种子。秒：默认配置训练的全部时间。{dash}：还没有测。",
         "made": "由 `python benchmarks/accuracy.py all --seeds 0,1,2` 测得，词向量一列另加 `--variant vectors`；本表由 `python benchmarks/results.py` 写出。",
         "machine": "测试机器：{}。",
         "cores": "{}（{} 核，{}，torch {}）",
         "settings": "`{}` 训练时用了 `--set {}`。",
-        "published": "别人在同样的测试集上公布的数字；抄自所注来源，不是在这里测的：",
+        "published": "别人在同样的测试集上公布的数字，有的用了预训练词向量；抄自所注来源，不是在这里测的：",
         "published head": ("数据集", "模型", "准确率", "来源"),
         "aside": "{}（{}）",
-        "pretrained": "用别的文本预训练过",
+        "pretrained": "先用无标签文本预训练",
         "second": "转引",
     },
 }  # fmt: skip
