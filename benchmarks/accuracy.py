@@ -103,7 +103,12 @@ def score_rows(
         scores = classification(p, targets, task.names, kind=task.kind)
         right = correct(decide(p, kind=task.kind), targets, kind=task.kind)
         v = classification(answers["valid"][path], answers["valid"]["targets"], task.names, kind=task.kind)
-        out[path] = {**short(scores), "valid_accuracy": v["accuracy"], "valid_macro_f1": v["macro_f1"], "right": bits(right)}
+        out[path] = {
+            **short(scores),
+            "valid_accuracy": v["accuracy"],
+            "valid_macro_f1": v["macro_f1"],
+            "right": bits(right),
+        }
         out[path]["answers"] = p.argmax(1).tolist() if len(p) <= 10_000 else None
         if seen.any():
             kept = np.flatnonzero(~seen)
@@ -116,7 +121,9 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", choices=[*SETS, "all"])
     parser.add_argument("--variant", choices=VARIANTS, default="default")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--set", action="append", default=[], help="a setting other than the default; kept in the result")
+    parser.add_argument(
+        "--set", action="append", default=[], help="a setting other than the default; kept in the result"
+    )
     parser.add_argument("--again", action="store_true", help="make results anew that are there already")
     chosen = parser.parse_args()
     names = list(SETS) if "all" in chosen.sets else chosen.sets

@@ -58,7 +58,13 @@ ROWS = (
     Row("tnews"),
     Row("tnews", "macro_f1"),
 )
-COLUMNS = (("alone", "default"), ("alone", "vectors"), ("ngrams", "default"), ("default", "default"), ("tfidf_lr", "default"))
+COLUMNS = (
+    ("alone", "default"),
+    ("alone", "vectors"),
+    ("ngrams", "default"),
+    ("default", "default"),
+    ("tfidf_lr", "default"),
+)
 """(path, variant) of each column of scores."""
 
 PUBLISHED = (
@@ -192,7 +198,8 @@ def accuracy_table(records: Records, language: str) -> str:
     for row in ROWS:
         mine = records.get((row.set, "default"), ())
         columns = [
-            middle(score(record, path, row) for record in records.get((row.set, variant), ())) for path, variant in COLUMNS
+            middle(score(record, path, row) for record in records.get((row.set, variant), ()))
+            for path, variant in COLUMNS
         ]
         cells = [_percent(value) for value in columns]
         cells[3] = cells[3] if columns[3] is None else f"**{cells[3]}**"
@@ -292,7 +299,9 @@ def results_page(records: Records) -> str:
     ]
     if records:
         parts += ["## Commands and versions", "```\n" + "\n".join(commands) + "\n```"]
-        parts += ["- " + ", ".join(f"{name} {number}" for name, number in json.loads(each).items()) for each in versions]
+        parts += [
+            "- " + ", ".join(f"{name} {number}" for name, number in json.loads(each).items()) for each in versions
+        ]
     return "\n\n".join(parts) + "\n"
 
 

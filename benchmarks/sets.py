@@ -7,7 +7,6 @@ has a `valid` part of its own) and one or more test parts, scored once, at the e
 from __future__ import annotations
 
 import csv
-import hashlib
 import lzma
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from sklearn.datasets._twenty_newsgroups import (
     strip_newsgroup_quoting,
 )
 
+from echoic.cli import demo
 from echoic.core.types import Example
 from echoic.read.named import data_dir
 
@@ -64,12 +64,8 @@ def chnsenticorp() -> Parts:
 
 
 def rotten_tomatoes() -> Parts:
-    """No published split: test, validation and training by SHA-1 of the text, as `echoic demo` does."""
-    parts: Parts = {"train": [], "valid": [], "test": []}
-    for i, row in enumerate(rows(data_dir() / "rotten_tomatoes_mr" / "mr.csv.xz"), 1):
-        last = int(hashlib.sha1(row["text"].encode(), usedforsecurity=False).hexdigest(), 16) % 10
-        parts[{0: "test", 1: "valid"}.get(last, "train")].append(Example(row["text"], row["label"], row=i))
-    return parts
+    """No published split: the one of `echoic demo`, by SHA-1 of the text."""
+    return {name: [Example(text, label) for label, text in part] for name, part in demo.split(demo.reviews()).items()}
 
 
 def with_dev(folder: str) -> Callable[[], Parts]:

@@ -2,6 +2,8 @@
 
     python docs/make_cells.py            # writes
     python docs/make_cells.py --check    # writes nothing, exits with 1 if the page is not up to date
+
+What stands around the markers is written by hand.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def section(name: str) -> str:
     doc = ast.get_docstring(ast.parse((ROOM / f"{name}.py").read_text(encoding="utf-8"))) or ""
     first, _, body = doc.partition("\n")
     title = "what all of them share" if name == "base" else name
-    return "\n\n".join([f"## {title}", "\n".join(map(plain, [first, *body.split("\n")])), f"Source: `src/echoic/cells/{name}.py`"])
+    return "\n\n".join(
+        [f"## {title}", "\n".join(map(plain, [first, *body.split("\n")])), f"Source: `src/echoic/cells/{name}.py`"]
+    )
 
 
 def plain(line: str) -> str:

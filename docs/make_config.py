@@ -2,6 +2,8 @@
 
     python docs/make_config.py            # writes the page
     python docs/make_config.py --check    # writes nothing, exits with 1 if the page is not up to date
+
+`make_config.page` is a function of the source alone: no date, no machine.
 """
 
 from __future__ import annotations

@@ -90,7 +90,11 @@ def marker(name: str) -> str:
 
 
 def file_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
-    out = [box(x, 40, 176, 252, "card"), text(x + 16, 66, words["file"], "title"), box(x + 14, 80, 148, 122, "token", 4)]
+    out = [
+        box(x, 40, 176, 252, "card"),
+        text(x + 16, 66, words["file"], "title"),
+        box(x + 14, 80, 148, 122, "token", 4),
+    ]
     out += [text(x + 24, 102 + 22 * i, row, "mono soft" if i == 0 else "mono") for i, row in enumerate(words["rows"])]
     return out + [text(x + 16, 228 + 20 * i, note, "soft") for i, note in enumerate(words["file note"])]
 
@@ -105,14 +109,23 @@ def network_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
         out.append(text(x + 16, y + 4, words[name], f"{name}"))
     out.append(text(x + 16, gram + 4, words["grams"], "gram"))
     for i, centre in enumerate(at):
-        out += [box(centre - 24, token - 15, 48, 30, "token", 5), text(centre, token + 5, words["tokens"][i], "", "middle")]
+        out += [
+            box(centre - 24, token - 15, 48, 30, "token", 5),
+            text(centre, token + 5, words["tokens"][i], "", "middle"),
+        ]
         out.append(arrow([(centre, token - 15), (centre, rows["forward"] + 13)]))
-        out.append(f'<path d="M{centre - 18:g} {token - 15} C{centre - 24:g} 150 {centre - 22:g} 122 {centre - 9:g} {rows["backward"] + 11}" class="line"/>')
+        out.append(
+            f'<path d="M{centre - 18:g} {token - 15} C{centre - 24:g} 150 {centre - 22:g} 122 {centre - 9:g} {rows["backward"] + 11}" class="line"/>'
+        )
         for name, y in rows.items():
             out.append(f'<circle cx="{centre:g}" cy="{y}" r="12" class="cell {name[0]}"/>')
         if i:
-            out.append(arrow([(at[i - 1] + 12, rows["forward"]), (centre - 13, rows["forward"])], "forwards", "forward"))
-            out.append(arrow([(centre - 12, rows["backward"]), (at[i - 1] + 13, rows["backward"])], "backwards", "backward"))
+            out.append(
+                arrow([(at[i - 1] + 12, rows["forward"]), (centre - 13, rows["forward"])], "forwards", "forward")
+            )
+            out.append(
+                arrow([(centre - 12, rows["backward"]), (at[i - 1] + 13, rows["backward"])], "backwards", "backward")
+            )
             left, right = at[i - 1] - 16, centre + 16
             y = gram - 16 + 14 * (i % 2)
             out.append(f'<path d="M{left:g} {y - 6} V{y} H{right:g} V{y - 6}" class="grams"/>')
@@ -124,7 +137,10 @@ def network_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
     out.append(arrow([(edge, 116), (pool - 5, 116)]))
     out.append(f'<circle cx="{plus[0]}" cy="{plus[1]}" r="13" class="token"/>')
     out.append(text(plus[0], plus[1] + 5, "+", "title", "middle"))
-    out += [arrow([(plus[0], 132), (plus[0], plus[1] - 14)]), arrow([(at[-1] + 22, gram), (plus[0], gram), (plus[0], plus[1] + 14)])]
+    out += [
+        arrow([(plus[0], 132), (plus[0], plus[1] - 14)]),
+        arrow([(at[-1] + 22, gram), (plus[0], gram), (plus[0], plus[1] + 14)]),
+    ]
     out.append(text(x + 16, 300, words["sum"], "soft"))
     return out
 
@@ -135,7 +151,8 @@ def folder_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
         y = 118 + 24 * i
         out += [text(x + 30, y, name, "mono"), text(x + 136, y, note, "soft")]
     out.append(f'<path d="M{x + 14} 234 H{x + 222}" class="line"/>')
-    return out + [text(x + 16, 256, "echoic evaluate run test.csv", "mono"), text(x + 16, 278, "echoic predict run TEXT", "mono")]
+    commands = ("echoic evaluate run test.csv", "echoic predict run TEXT")
+    return [*out, *(text(x + 16, 256 + 22 * i, command, "mono") for i, command in enumerate(commands))]
 
 
 def draw(language: str) -> str:

@@ -113,6 +113,15 @@ def test_the_score_is_the_validation_score_of_these_settings(data: Path, tmp_pat
     assert found["monitor"] == "accuracy"
 
 
+def test_a_trial_has_its_own_length_and_trains_the_network_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, seen = pipeline.fit, []
+    monkeypatch.setattr(pipeline, "fit", lambda a, b, config: seen.append(config) or right(a, b, config))
+    search(data, tmp_path / "out", trials=1)
+    assert (seen[0].train.updates, seen[0].train.epochs, seen[0].model.ngrams) == (4, 0, False)
+
+
 def test_a_search_gone_on_with_ends_as_one_left_alone(data: Path, tmp_path: Path) -> None:
     alone = search(data, tmp_path / "alone", trials=4)
     search(data, tmp_path / "twice", trials=1)

@@ -27,7 +27,8 @@ SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accurac
 
 def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
     """The run in numbers; `scores` are those of the validation part."""
-    fitted, network = journey.fitted, journey.model.network
+    fitted = journey.fitted
+    network: Any = journey.model.network
     baselines = {name: {k: each[k] for k in SHOWN if k in each} for name, each in scores["baselines"].items()}
     return {
         "validation": {k: scores[k] for k in SHOWN if k in scores} | {"baselines": baselines},
@@ -55,6 +56,7 @@ def report(
 ) -> ReportFacts:
     """The facts of `report.html`."""
     model, task = journey.model, journey.model.task
+    network: Any = model.network
     run = shlex.quote(str(out))
     seconds = summary["seconds"]
     return ReportFacts(
@@ -66,7 +68,7 @@ def report(
         difference=Paired(**scores["difference"]),
         history=journey.fitted.history,
         best_epoch=journey.fitted.best_epoch,
-        calibration={f"scale of path {i}": f"{s:.3f}" for i, s in enumerate(model.network.scales.tolist(), 1)},
+        calibration={f"scale of path {i}": f"{s:.3f}" for i, s in enumerate(network.scales.tolist(), 1)},
         errors=_errors(journey, parts["valid"]),
         data=[
             _part("training", journey.train),
@@ -94,9 +96,12 @@ def report(
 def _errors(journey: Journey, valid: Sequence[Example]) -> list[HardError]:
     task = journey.model.task
     p = task.probabilities(journey.valid_outputs)
+    assert journey.valid.targets is not None
     worst = hardest(p, journey.valid.targets, HARDEST, kind=task.kind, thresholds=task.thresholds)
     errors = []
-    for i, record in zip(worst, task.decode([valid[i].input for i in worst], journey.valid_outputs[worst]), strict=True):
+    for i, record in zip(
+        worst, task.decode([valid[i].input for i in worst], journey.valid_outputs[worst]), strict=True
+    ):
         said = ", ".join(record.labels) if record.labels is not None else str(record.label)
         errors.append(HardError(valid[i].row, valid[i].input, _wanted(valid[i].target), said, record.confidence))
     return errors

@@ -122,4 +122,4 @@ def device_of(config: Config) -> torch.device:
 
 def _card(model: Model) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in model.about.items() if not isinstance(value, dict))
-    return f"# A model made by echoic\n\n{facts}\n\nUse it: `echoic predict PATH \"a text\"`, or `echoic.load(PATH).predict([\"a text\"])`.\n"
+    return f'# A model made by echoic\n\n{facts}\n\nUse it: `echoic predict PATH "a text"`, or `echoic.load(PATH).predict(["a text"])`.\n'

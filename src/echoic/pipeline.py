@@ -23,7 +23,7 @@ from echoic import facts
 from echoic.batch.buckets import plan
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
-from echoic.core.errors import CannotCreate, CheckFailed, show
+from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
 from echoic.core.types import Batch, Example
 from echoic.evaluate.baselines import Baseline
 from echoic.evaluate.calibration import fit_scales
@@ -84,7 +84,9 @@ def fit(
     train_data, valid_data = task.encode(train), task.encode(valid)
     network = task.network(config.seed).to(device_of(config))
     if train_data.cut[0]:
-        said(f"{train_data.cut[0]:,} training texts were cut to {config.text.max_tokens:,} tokens; {train_data.cut[1]:,} tokens are not read")
+        said(
+            f"{train_data.cut[0]:,} training texts were cut to {config.text.max_tokens:,} tokens; {train_data.cut[1]:,} tokens are not read"
+        )
     clock.lap("prepare")
 
     def batches(epoch: int) -> list[np.ndarray]:
@@ -102,7 +104,7 @@ def fit(
         plan=batches,
         collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
         score=score,
-        config=config.train.model_copy(update={"epochs": config.train.epochs or -(-config.train.updates // len(batches(0)))}),
+        config=config.train,
         monitor=task.monitor,
         run=run,
         seed=config.seed,
@@ -200,6 +202,8 @@ def train(
         require_trainable(parts["train"], config.data.min_class_count, show(data))
         findings = check_parts(parts)
         for finding in findings:
+            if finding.level == "error":
+                raise DataError(f"{show(data)}: {finding.code}: {finding.message}")
             hear(f"{finding.code}: {finding.message}")
         digest = tables["train"].digest
         journey = fit(
@@ -213,9 +217,12 @@ def train(
             fingerprint=_fingerprint(config, tables),
         )
         if str(data) != "-" and _digest_now(data) != digest:
-            raise CheckFailed(f"{show(data)}: changed while it was trained on; the run in {show(out)} mixes two versions, train again")
+            raise CheckFailed(
+                f"{show(data)}: changed while it was trained on; the run in {show(out)} mixes two versions, train again"
+            )
         model = journey.model
         model.baseline = fit_baseline(model.task, parts, hear)
+        assert journey.valid.targets is not None
         scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, journey.valid.targets)
         summary = facts.summary(journey, scores, findings) | {
             "data": {"path": str(data), "sha256": digest, "rows": {name: len(part) for name, part in parts.items()}},
@@ -270,8 +277,8 @@ def _settle(out: Path, config: Config | None, resume: bool, force: bool) -> Conf
 
 
 def _fingerprint(config: Config, tables: Mapping[str, Table]) -> dict[str, Any]:
-    """What a resumed run must share with the one it goes on with."""
-    shared = config.model_dump(mode="json", exclude={"threads", "device"})
+    """What a resumed run must share with the one it goes on with; the loop adds the seed and `train`."""
+    shared = config.model_dump(mode="json", exclude={"threads", "device", "train", "seed"})
     return {"config": shared, "data": {name: table.digest for name, table in tables.items()}}
 
 
@@ -321,13 +328,16 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
 def score_outputs(model: Model, inputs: Sequence[Any], outputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     task, base = model.task, model.baseline
     scores = task.metrics(outputs, targets, MEASURES)
-    right = correct(decide(task.probabilities(outputs), kind=task.kind, thresholds=task.thresholds), targets, kind=task.kind)
+    right = correct(
+        decide(task.probabilities(outputs), kind=task.kind, thresholds=task.thresholds), targets, kind=task.kind
+    )
     scores["accuracy_interval"] = list(wilson(int(right.sum()), len(right)))
     if base is not None:
         simple = {"majority": base.majority_proba(len(inputs)), "tfidf_lr": base.predict_proba(inputs)}
         cuts = {"majority": None, "tfidf_lr": base.thresholds}
         scores["baselines"] = {
-            name: classification(p, targets, task.names, kind=task.kind, thresholds=cuts[name]) for name, p in simple.items()
+            name: classification(p, targets, task.names, kind=task.kind, thresholds=cuts[name])
+            for name, p in simple.items()
         }
         answers = decide(simple["tfidf_lr"], kind=task.kind, thresholds=base.thresholds)
         scores["difference"] = mcnemar(right, correct(answers, targets, kind=task.kind))._asdict()

@@ -14,6 +14,8 @@ from typing import Any
 GOOD, BAD = "good great lovely warm bright", "bad awful dull cold grim"
 REST = ["the", "a", "film", "story", "plot", "actor", "scene", "was", "is", "very", "quite"]
 
+PROGRAMME = [sys.executable, "-c", "from echoic.cli.main import run; run()"]
+
 TINY = [
     f"--set={setting}"
     for setting in (
@@ -71,5 +73,5 @@ def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 def process(*arguments: object, **how: Any) -> subprocess.CompletedProcess[bytes]:
     """Gives a command in a process of its own."""
-    line = [sys.executable, "-c", "from echoic.cli.main import run; run()", *map(os.fsencode, map(str, arguments))]
+    line = [*PROGRAMME, *map(os.fsencode, map(str, arguments))]
     return subprocess.run(line, timeout=120, check=False, **{"capture_output": True, **how})

@@ -6,7 +6,6 @@ import errno
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import echoic
-from cli.commands import Answer, process
+from cli.commands import PROGRAMME, Answer, process
 from echoic.cli import main as door
 from echoic.cli.main import VERBS, explain
 from echoic.core import errors
@@ -172,4 +171,4 @@ def test_closed_streams_do_no_harm(tmp_path: Path) -> None:
 
 
 def _shell(*arguments: str) -> str:
-    return shlex.join([sys.executable, "-c", "from echoic.cli.main import run; run()", *arguments])
+    return shlex.join([*PROGRAMME, *arguments])

@@ -7,13 +7,15 @@ import io
 import json
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cli.commands import Answer, process
+from cli.commands import PROGRAMME, Answer, process
 from echoic.core import bundle
 from echoic.model import Model
 
@@ -192,3 +194,20 @@ def test_a_fresh_process_gives_the_same_bits(call: Call, run: Path) -> None:
     done = process("predict", run, "a good film", "--json")
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == call("predict", run, "a good film", "--json").out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_stream_leaves_no_half_file(run: Path, tmp_path: Path, number: int, code: int) -> None:
+    line = [*PROGRAMME, "predict", str(run), "--input", "-", "--output", str(tmp_path / "o.csv")]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write(b"text\n" + b"a good film\n" * 10_000)
+        child.stdin.flush()
+        assert b"first row names the columns" in child.stderr.readline()
+        assert [p.suffix for p in tmp_path.iterdir()] == [".tmp"]
+        child.send_signal(number)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == code
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,11 @@ import pytest
 from echoic.core import bundle, durable
 from echoic.core.errors import BundleError, InputMissing
 
-FILES = {"model.safetensors": bytes(range(0, 256, 8)), "labels.json": b'["a","b"]', "sub/vocabulary.txt": "好坏".encode()}
+FILES = {
+    "model.safetensors": bytes(range(0, 256, 8)),
+    "labels.json": b'["a","b"]',
+    "sub/vocabulary.txt": "好坏".encode(),
+}
 
 
 @pytest.fixture
@@ -99,7 +103,9 @@ def test_a_link_out_of_the_folder_is_refused(written: Path, tmp_path: Path) -> N
         bundle.read(written, "bundle")
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"format": "x"}', b"[" * 100_000, b"\xff\xfe", b"9" * 10_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"null", b'{"format": "x"}', b"[" * 100_000, b"\xff\xfe", b"9" * 10_000]
+)
 def test_a_foreign_manifest_is_no_traceback(written: Path, content: bytes) -> None:
     (written / bundle.MANIFEST).write_bytes(content)
     with pytest.raises(BundleError, match="manifest"):

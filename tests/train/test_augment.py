@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from echoic.core.types import EMPTY
 from echoic.train.augment import augment
 
 IDS = np.arange(3, 2003, dtype=np.int32)

@@ -55,7 +55,9 @@ def read(path: str | Path, kind: str) -> Bundle:
     """The verified bundle at `path`. Raises BundleError naming the file that is wrong."""
     path = Path(path)
     if path.is_file() and path.suffix in (".pt", ".pth", ".pkl", ".pickle", ".bin"):
-        raise BundleError(f"{show(path, 300)}: a pickle is never loaded, as it can run code; train here or load its weights through echoic.nn")
+        raise BundleError(
+            f"{show(path, 300)}: a pickle is never loaded, as it can run code; train here or load its weights through echoic.nn"
+        )
     if not (path / MANIFEST).is_file():
         reason = f"no {MANIFEST}, so not a bundle" if path.exists() else "no such file or folder"
         raise (BundleError if path.exists() else InputMissing)(f"{show(path, 300)}: {reason}")
@@ -99,5 +101,7 @@ def _file(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
     except FileNotFoundError:
         raise BundleError(f"{where}: missing") from None
     if durable.sha256(data) != entry["sha256"]:
-        raise BundleError(f"{where}: damaged: SHA-256 {durable.sha256(data)[:12]}…, the manifest says {entry['sha256'][:12]}…")
+        raise BundleError(
+            f"{where}: damaged: SHA-256 {durable.sha256(data)[:12]}…, the manifest says {entry['sha256'][:12]}…"
+        )
     return data

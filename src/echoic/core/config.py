@@ -73,28 +73,55 @@ def _registered(kind: str, value: str) -> str:
 
 
 class DataConfig(Section):
-    text: str | None = Field(None, description="the text column, by name or number from 1; found by looking if not given")
-    label: str | None = Field(None, description="the label column, by name or number from 1; found by looking if not given")
-    soft_labels: tuple[str, ...] = Field((), description="columns of probabilities, one a class, instead of a label column")
-    group: str | None = Field(None, description="rows of one group (author, product) never stand on both sides of a split")
-    header: bool | None = Field(None, description="whether the first row names the columns; found by looking if not given")
+    text: str | None = Field(
+        None, description="the text column, by name or number from 1; found by looking if not given"
+    )
+    label: str | None = Field(
+        None, description="the label column, by name or number from 1; found by looking if not given"
+    )
+    soft_labels: tuple[str, ...] = Field(
+        (), description="columns of probabilities, one a class, instead of a label column"
+    )
+    group: str | None = Field(
+        None, description="rows of one group (author, product) never stand on both sides of a split"
+    )
+    header: bool | None = Field(
+        None, description="whether the first row names the columns; found by looking if not given"
+    )
     encoding: str = Field("utf-8", description="the file's encoding; never guessed")
-    on_bad_bytes: Literal["refuse", "replace"] = Field("refuse", description="what to do with bytes the encoding does not allow")
+    on_bad_bytes: Literal["refuse", "replace"] = Field(
+        "refuse", description="what to do with bytes the encoding does not allow"
+    )
     skip_bad: bool = Field(False, description="drop rows with too few or too many fields, and count them")
     drop_unlabelled: bool = Field(False, description="drop rows without a label, and count them")
-    max_bytes: Positive | Annotated[int, Field(ge=1)] = Field(1 << 30, description="refuse a file that expands past this many bytes")
-    max_field: Annotated[int, Field(ge=1)] = Field(10_000_000, description="refuse a field longer than this many characters")
-    valid_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="share of the training rows held out to validate, drawn per class")
+    max_bytes: Positive | Annotated[int, Field(ge=1)] = Field(
+        1 << 30, description="refuse a file that expands past this many bytes"
+    )
+    max_field: Annotated[int, Field(ge=1)] = Field(
+        10_000_000, description="refuse a field longer than this many characters"
+    )
+    valid_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1, description="share of the training rows held out to validate, drawn per class"
+    )
     min_class_count: Annotated[int, Field(ge=1)] = Field(2, description="refuse a class with fewer rows than this")
 
 
 class TextConfig(Section):
-    tokenizer: str = Field("auto", description="words, chars, bytes, bpe, unigram, zh_words, or auto: chosen by looking at the text, and said")
+    tokenizer: str = Field(
+        "auto",
+        description="words, chars, bytes, bpe, unigram, zh_words, or auto: chosen by looking at the text, and said",
+    )
     lowercase: bool = Field(True, description="fold case before the vocabulary is built")
-    max_vocab: Annotated[int, Field(ge=4, le=10_000_000)] = Field(50_000, description="largest vocabulary; rarer tokens become <unk>")
+    max_vocab: Annotated[int, Field(ge=4, le=10_000_000)] = Field(
+        50_000, description="largest vocabulary; rarer tokens become <unk>"
+    )
     min_count: Annotated[int, Field(ge=1)] = Field(2, description="a token seen fewer times in training becomes <unk>")
-    max_tokens: Annotated[int, Field(ge=0)] = Field(0, description="cut texts after this many tokens and report how many; 0 reads all")
-    vectors: str | None = Field(None, description="a file of word vectors: GloVe, word2vec (text or binary) or fastText")
+    max_tokens: Annotated[int, Field(ge=0)] = Field(
+        0, description="cut texts after this many tokens and report how many; 0 reads all"
+    )
+    vectors: str | None = Field(
+        None, description="a file of word vectors: GloVe, word2vec (text or binary) or fastText"
+    )
     vectors_trained: bool = Field(True, description="go on training the loaded vectors")
 
     @field_validator("tokenizer")
@@ -108,45 +135,80 @@ class ModelConfig(Section):
     hidden: Annotated[int, Field(ge=1, le=65_536)] = Field(128, description="units of the hidden state, each direction")
     layers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="recurrent layers, one on another")
     bidirectional: bool = Field(True, description="read the text both ways")
-    embedding: Annotated[int, Field(ge=1, le=65_536)] = Field(128, description="numbers that stand for a token; the vectors' own size if a file is given")
-    pool: Literal["last", "mean", "max", "concat", "attention"] = Field("max", description="how the states become one vector (concat: last, mean and max)")
+    embedding: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        128, description="numbers that stand for a token; the vectors' own size if a file is given"
+    )
+    pool: Literal["last", "mean", "max", "concat", "attention"] = Field(
+        "max", description="how the states become one vector (concat: last, mean and max)"
+    )
     attention: Literal["additive", "dot"] = Field("additive", description="how pool=attention scores a state")
-    segment: Annotated[int, Field(ge=8)] = Field(512, description="a longer text is read in segments of this many tokens and pooled over all")
+    segment: Annotated[int, Field(ge=8)] = Field(
+        512, description="a longer text is read in segments of this many tokens and pooled over all"
+    )
     dropout_words: Rate = Field(0.1, description="share of tokens read as <unk> while training")
     dropout_embedding: Rate = Field(0.5, description="dropout on embedded tokens")
     dropout_layers: Rate = Field(0.2, description="dropout between recurrent layers")
     dropout_output: Rate = Field(0.5, description="dropout on the pooled vector")
-    variational: Rate = Field(0.0, description="recurrent dropout, one mask on h for all steps (Gal and Ghahramani 2016)")
+    variational: Rate = Field(
+        0.0, description="recurrent dropout, one mask on h for all steps (Gal and Ghahramani 2016)"
+    )
     candidate: Rate = Field(0.0, description="recurrent dropout on the candidate (Semeniuta et al. 2016)")
     zoneout: Rate = Field(0.0, description="share of units that keep their old state at a step (Krueger et al. 2017)")
     weight_drop: Rate = Field(0.0, description="dropout on the recurrent weights (Merity et al. 2018)")
     layer_norm: bool = Field(False, description="layer normalisation inside the recurrence (Ba et al. 2016)")
-    batch_norm: bool = Field(False, description="batch normalisation of each recurrent layer's input, over the valid steps")
+    batch_norm: bool = Field(
+        False, description="batch normalisation of each recurrent layer's input, over the valid steps"
+    )
     ngrams: bool = Field(True, description="an n-gram path beside the recurrent network")
     ngram_order: Annotated[int, Field(ge=1, le=8)] = Field(3, description="longest n-gram of that path, in tokens")
-    ngram_size: Annotated[int, Field(ge=4, le=28)] = Field(23, description="at most 2 to this power numbers (slots x classes) in its hash table")
+    ngram_size: Annotated[int, Field(ge=4, le=28)] = Field(
+        23, description="at most 2 to this power numbers (slots x classes) in its hash table"
+    )
 
 
 class TrainConfig(Section):
-    updates: Annotated[int, Field(ge=1)] = Field(2000, description="steps of the optimiser to plan for, rounded up to whole passes over the training rows")
-    epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(0, description="passes over the training rows; 0: as many as `updates` needs")
+    updates: Annotated[int, Field(ge=1)] = Field(
+        2000, description="steps of the optimiser to plan for, rounded up to whole passes over the training rows"
+    )
+    epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0, description="passes over the training rows; 0: as many as `updates` needs"
+    )
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(64, description="rows of a batch, at most")
-    batch_tokens: Annotated[int, Field(ge=1)] = Field(32_768, description="tokens of a batch with its padding, at most (a longer text stands alone)")
+    batch_tokens: Annotated[int, Field(ge=1)] = Field(
+        32_768, description="tokens of a batch with its padding, at most (a longer text stands alone)"
+    )
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="the optimiser")
     lr: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(2e-3, description="the highest learning rate")
     momentum: Rate = Field(0.9, description="momentum of sgd and rmsprop; beta1 of adam and adamw")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.01, description="weight decay")
     clip: Annotated[float, Field(ge=0.0)] = Field(1.0, description="largest norm of the gradient; 0 does not clip")
-    schedule: Literal["constant", "onecycle", "plateau"] = Field("onecycle", description="how the learning rate moves after the warm-up")
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.25, description="share of all steps in which the rate rises")
-    plateau_patience: Annotated[int, Field(ge=0)] = Field(1, description="epochs without gain before schedule=plateau halves the rate")
-    patience: Annotated[int, Field(ge=0)] = Field(0, description="stop after this many epochs without a better validation score; 0 goes through the whole schedule and keeps the best")
-    average: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.99, description="decay of the running average of weights that is validated and kept; 0 keeps the last weights")
+    schedule: Literal["constant", "onecycle", "plateau"] = Field(
+        "onecycle", description="how the learning rate moves after the warm-up"
+    )
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.25, description="share of all steps in which the rate rises"
+    )
+    plateau_patience: Annotated[int, Field(ge=0)] = Field(
+        1, description="epochs without gain before schedule=plateau halves the rate"
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="stop after this many epochs without a better validation score; 0 goes through the whole schedule and keeps the best",
+    )
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.99, description="decay of the running average of weights that is validated and kept; 0 keeps the last weights"
+    )
     label_smoothing: Rate = Field(0.0, description="share of the target spread over all classes")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: a row counts by the inverse of its class's frequency")
-    augment: Literal["none", "swap", "delete"] = Field("none", description="light text augmentation: swap neighbouring tokens, or delete some")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: a row counts by the inverse of its class's frequency"
+    )
+    augment: Literal["none", "swap", "delete"] = Field(
+        "none", description="light text augmentation: swap neighbouring tokens, or delete some"
+    )
     augment_rate: Rate = Field(0.1, description="share of tokens that the augmentation touches")
-    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = Field(60.0, description="save a checkpoint when this long has passed, besides each epoch's end; 0 saves every step")
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = Field(
+        60.0, description="save a checkpoint when this long has passed, besides each epoch's end; 0 saves every step"
+    )
     checkpoints: Annotated[int, Field(ge=2)] = Field(2, description="checkpoints kept")
 
 

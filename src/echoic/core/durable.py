@@ -106,7 +106,9 @@ def translate(error: OSError, path: Path, size: int = 0) -> EchoicError:
     """An operating system's error as one of ours: what could not be written, why, what to do."""
     where = show(path, 200)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageError(f"{where}: cannot write {size:,} bytes: {error.strerror}; free some space and go on with --resume")
+        return StorageError(
+            f"{where}: cannot write {size:,} bytes: {error.strerror}; free some space and go on with --resume"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return NotPermitted(f"{where}: {error.strerror}; choose another place or change its permissions")
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.EEXIST, errno.ENAMETOOLONG):

@@ -93,7 +93,7 @@ class ClassifierNetwork(nn.Module):
         return [recurrent] if self.ngrams is None else [recurrent, self.ngrams(inputs, lengths)]
 
     def forward(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
-        return sum(s * path for s, path in zip(self.scales, self.paths(inputs, lengths, noise), strict=True))  # type: ignore[return-value]
+        return torch.stack([s * path for s, path in zip(self.scales, self.paths(inputs, lengths, noise), strict=True)]).sum(0)
 
     def join(self, ngrams: NgramPath | None, scales: np.ndarray) -> None:
         """Adds the n-gram path (or none) and sets the scale of each path."""
@@ -176,7 +176,9 @@ class Classify:
         """The network whose state dict was saved."""
         network = self._network(*tensors["embed.weight"].shape)
         if "ngrams.check" in tensors:
-            network.ngrams = NgramPath(len(tensors["ngrams.check"]), len(self.names), self.config.model.ngram_order, False)
+            network.ngrams = NgramPath(
+                len(tensors["ngrams.check"]), len(self.names), self.config.model.ngram_order, False
+            )
         network.scales = torch.empty_like(tensors["scales"])
         network.load_state_dict(tensors)
         return network.eval()
@@ -223,7 +225,9 @@ class Classify:
                 label = None
             probabilities = {name: float(p) for name, p in zip(self.names, row, strict=True)}
             records.append(
-                Prediction(text=text, label=label, labels=given, confidence=float(row[best]), probabilities=probabilities)
+                Prediction(
+                    text=text, label=label, labels=given, confidence=float(row[best]), probabilities=probabilities
+                )
             )
         return records
 
@@ -235,7 +239,11 @@ class Classify:
 
     def files(self) -> dict[str, bytes]:
         thresholds = None if self.thresholds is None else [float(t) for t in self.thresholds]
-        return {**self.text.files(), **self.labels.files(), "classify.json": bundle.canonical({"thresholds": thresholds})}
+        return {
+            **self.text.files(),
+            **self.labels.files(),
+            "classify.json": bundle.canonical({"thresholds": thresholds}),
+        }
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
@@ -284,7 +292,11 @@ class Classify:
         logits = run(network.paths, valid)
         scales = fit_scales(logits, valid.targets, kind=self.labels.kind)
         network.join(path, scales)
-        said(f"scales of the paths: {', '.join(f'{s:.3f}' for s in scales)} (recurrent, n-grams)" if path is not None else f"temperature: {1 / scales[0]:.3f}")
+        said(
+            f"scales of the paths: {', '.join(f'{s:.3f}' for s in scales)} (recurrent, n-grams)"
+            if path is not None
+            else f"temperature: {1 / scales[0]:.3f}"
+        )
         if self.several:
             joined = sum(s * each for s, each in zip(scales, logits, strict=True))
             self.thresholds = choose_thresholds(self.probabilities(np.asarray(joined)), valid.targets)
