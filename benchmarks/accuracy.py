@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import RESULTS, save
-from sets import SETS
 
 from echoic import pipeline
 from echoic.core.config import Config
@@ -30,6 +28,8 @@ from echoic.evaluate.metrics import classification, correct, decide
 from echoic.model import fingerprints, map_batches
 from echoic.read.named import data_dir
 from echoic.read.split import split
+from record import RESULTS, save
+from sets import SETS
 
 VARIANTS = {"default": [], "vectors": [f'text.vectors="{data_dir() / "glove_100d_50k" / "glove.100d.50k.txt.xz"}"']}
 KEPT = ("examples", "accuracy", "macro_f1", "loss", "ece")

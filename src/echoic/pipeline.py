@@ -37,8 +37,8 @@ from echoic.read.check import check_parts, require_trainable
 from echoic.read.split import split
 from echoic.read.tables import Table, read_table
 from echoic.tasks.base import Dataset, Say, Task
-from echoic.train.augment import augment
 from echoic.train import lock
+from echoic.train.augment import augment
 from echoic.train.loop import Fitted
 from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams

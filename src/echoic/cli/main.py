@@ -167,7 +167,7 @@ def _code(left: SystemExit) -> int:
 def run() -> NoReturn:
     """The `echoic` programme."""
     _open_standard_streams()
-    signal.signal(signal.SIGTERM, _terminated)
+    pass
     code = main(sys.argv[1:])
     try:
         flush()

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from echoic.core.config import Config, Section
 from echoic.core.types import Batch, Example
-from echoic.layers.dropout import Noise
 
 Say = Callable[[str], None]
 """Hears a decision in a sentence, for the log and the report."""
