@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import echoic
-from cli.commands import PROGRAMME, Answer, process
+from cli.commands import PROGRAMME, TINY, Answer, process, sentences, write_csv
 from echoic.cli import main as door
 from echoic.cli.main import VERBS, explain
 from echoic.core import errors
@@ -156,13 +156,11 @@ def test_a_full_disk_behind_stdout_is_74() -> None:
 
 
 def test_closed_streams_do_no_harm(tmp_path: Path) -> None:
-    """With stdout closed, the first file to be opened would be number 1 and receive what is printed."""
-    data = tmp_path / "d.csv"
-    data.write_text("label,text\na,x y\nb,y z\n" * 5)
-    before = data.read_bytes()
-    line = f"exec {_shell('check', str(data))} >&- 2>&- <&-"
+    """With stderr closed there is nobody to ask whether it is a terminal; with stdin closed, nothing to read."""
+    data = write_csv(tmp_path / "d.csv", sentences(60))
+    line = f"exec {_shell('train', str(data), '--out', str(tmp_path / 'r'), *TINY)} >&- 2>&- <&-"
     assert subprocess.run(["bash", "-c", line], timeout=120, check=False).returncode == 0
-    assert data.read_bytes() == before
+    assert (tmp_path / "r" / "bundle" / "manifest.json").is_file()
     closed = subprocess.run(
         ["bash", "-c", f"{_shell('check', '-')} <&-"], capture_output=True, timeout=120, check=False
     )

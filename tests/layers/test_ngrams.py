@@ -36,8 +36,8 @@ def weights_of(known: set[Gram]) -> dict[Gram, list[float]]:
     return {gram: torch.randn(CLASSES, generator=generator).tolist() for gram in sorted(known)}
 
 
-def path_of(weights: dict[Gram, list[float]], normalised: bool, slots: int = SLOTS) -> NgramPath:
-    path = NgramPath(slots, CLASSES, ORDER, normalised)
+def path_of(weights: dict[Gram, list[float]], slots: int = SLOTS) -> NgramPath:
+    path = NgramPath(slots, CLASSES, ORDER)
     for gram, weight in weights.items():
         slot = hash_of(gram) % slots
         assert path.check[slot] == -1, "the test's n-grams must not meet in a slot"
@@ -47,12 +47,9 @@ def path_of(weights: dict[Gram, list[float]], normalised: bool, slots: int = SLO
     return path
 
 
-def expected(
-    row: Sequence[int], weights: dict[Gram, list[float]], bias: Sequence[float], normalised: bool
-) -> list[float]:
+def expected(row: Sequence[int], weights: dict[Gram, list[float]], bias: Sequence[float]) -> list[float]:
     found = grams(row, ORDER) & weights.keys()
-    norm = math.sqrt(len(found)) if normalised and found else 1.0
-    return [b + math.fsum(weights[gram][c] for gram in found) / norm for c, b in enumerate(bias)]
+    return [b + math.fsum(weights[gram][c] for gram in found) for c, b in enumerate(bias)]
 
 
 def batch_of(rows: Sequence[Sequence[int]], extra: int = 0, filler: int = PAD) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,12 +59,12 @@ def batch_of(rows: Sequence[Sequence[int]], extra: int = 0, filler: int = PAD) -
 
 
 @settings(max_examples=80, deadline=None)
-@given(rows_of_ids, rows_of_ids, st.booleans())
-def test_logits_are_those_of_sets_of_tuples(seen: list[list[int]], rows: list[list[int]], normalised: bool) -> None:
+@given(rows_of_ids, rows_of_ids)
+def test_logits_are_those_of_sets_of_tuples(seen: list[list[int]], rows: list[list[int]]) -> None:
     """Repeats count once and n-grams that no training text had (those of `rows` alone) count nothing."""
     weights = weights_of(set().union(*(grams(row, ORDER) for row in seen)))
-    path = path_of(weights, normalised)
-    wanted = [expected(row, weights, path.bias.tolist(), normalised) for row in rows]
+    path = path_of(weights)
+    wanted = [expected(row, weights, path.bias.tolist()) for row in rows]
     torch.testing.assert_close(path(*batch_of(rows)), torch.tensor(wanted), atol=1e-5, rtol=1e-5)
 
 
@@ -76,7 +73,7 @@ def test_logits_are_those_of_sets_of_tuples(seen: list[list[int]], rows: list[li
 def test_padding_and_the_rest_of_the_batch_are_irrelevant(
     rows: list[list[int]], extra: int, filler: int, draws: object
 ) -> None:
-    path = path_of(weights_of(set().union(*(grams(row, ORDER) for row in rows))), True)
+    path = path_of(weights_of(set().union(*(grams(row, ORDER) for row in rows))))
     together = path(*batch_of(rows))
     torch.testing.assert_close(path(*batch_of(rows, extra, filler)), together, atol=1e-6, rtol=0)
     alone = torch.cat([path(*batch_of([row])) for row in rows])
@@ -106,7 +103,7 @@ def test_an_order_longer_than_the_text_adds_nothing() -> None:
 
 def test_the_order_of_words_counts() -> None:
     weights = weights_of({(3, 4), (4, 3), (3,), (4,)})
-    path = path_of(weights, False)
+    path = path_of(weights)
     a, b = path(*batch_of([[3, 4], [4, 3]]))
     assert not torch.allclose(a, b)
 
@@ -115,25 +112,24 @@ def test_an_unseen_ngram_borrows_no_weight_from_one_in_its_slot() -> None:
     slots = 16
     seen = (3,)
     stranger = next((t,) for t in range(4, 200) if hash_of((t,)) % slots == hash_of(seen) % slots)
-    path = path_of({seen: [1.0, 2.0]}, False, slots)
+    path = path_of({seen: [1.0, 2.0]}, slots)
     assert torch.equal(path(*batch_of([list(seen)]))[0], path.bias + torch.tensor([1.0, 2.0]))
     assert torch.equal(path(*batch_of([list(stranger)]))[0], path.bias)
 
 
 def test_a_text_without_a_known_ngram_gets_the_bias() -> None:
-    for normalised in (False, True):
-        path = path_of(weights_of({(3, 4)}), normalised)
-        assert torch.equal(path(*batch_of([[5, 6, 5]]))[0], path.bias)
+    path = path_of(weights_of({(3, 4)}))
+    assert torch.equal(path(*batch_of([[5, 6, 5]]))[0], path.bias)
 
 
 @pytest.mark.parametrize("fault", ["repeats", "check", "length"])
 def test_a_planted_fault_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference is worth something: each of three faults moves the logits away from it."""
     weights = weights_of(grams([3, 3, 4], ORDER) | {(4, 3)})
-    path = path_of(weights, False, slots := 256)
+    path = path_of(weights, slots := 256)
     rows = [[3, 3, 4], [3] + [t for t in range(5, 1100) if hash_of((t,)) % slots == hash_of((3,)) % slots]]
     ids, lengths = batch_of(rows, filler=3)
-    wanted = torch.tensor([expected(row, weights, path.bias.tolist(), False) for row in rows])
+    wanted = torch.tensor([expected(row, weights, path.bias.tolist()) for row in rows])
     torch.testing.assert_close(path(ids, lengths), wanted)
     if fault == "length":
         lengths = torch.full_like(lengths, ids.shape[1])
@@ -152,8 +148,8 @@ def test_a_planted_fault_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_state_dict_carries_the_whole_path() -> None:
-    path = path_of(weights_of({(3,), (3, 4)}), True)
-    other = NgramPath(SLOTS, CLASSES, ORDER, False)
+    path = path_of(weights_of({(3,), (3, 4)}))
+    other = NgramPath(SLOTS, CLASSES, ORDER)
     other.load_state_dict(path.state_dict())
     batch = batch_of([[3, 4, 3], [4]])
     assert torch.equal(other(*batch), path(*batch))

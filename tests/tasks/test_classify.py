@@ -43,16 +43,16 @@ def fit(
 
 
 def toy(
-    rows: int, seed: int, labels: Sequence[Any] = ("no", "yes"), share: Sequence[float] | None = None
+    rows: int, seed: int, labels: Sequence[Any] = ("no", "yes"), share: Sequence[float] | None = None, words: int = 5
 ) -> list[Example]:
-    """Five words of six, and one that tells the class."""
+    """`words` words of six, and one that tells the class."""
     draws = np.random.default_rng(seed)
     out = []
     for i in range(rows):
         which = int(draws.choice(len(labels), p=share))
-        words = draws.choice([*"abcdef"], 5).tolist()
-        words.insert(int(draws.integers(6)), f"tell{which}")
-        out.append(Example(" ".join(words), labels[which], None, i + 1))
+        text = draws.choice([*"abcdef"], words).tolist()
+        text.insert(int(draws.integers(words + 1)), f"tell{which}")
+        out.append(Example(" ".join(text), labels[which], None, i + 1))
     return out
 
 
@@ -330,7 +330,7 @@ def test_an_abstaining_several_gives_only_labels_it_is_sure_of() -> None:
 def test_a_long_text_is_read_to_its_last_word() -> None:
     """A decisive word at token 2,000, in the fourth segment of 512, for the network alone."""
     assert Config().model.segment == 512
-    task, network, _ = descend(toy(160, 0))
+    task, network, _ = descend(toy(80, 0, words=100))
     filler = np.random.default_rng(0).choice([*"abcdef"], 2400).tolist()
     texts = [" ".join([*filler[:1999], word, *filler[2000:]]) for word in ("tell0", "tell1")]
     batch = task.collate(task.encode([Example(text) for text in texts]), np.arange(2))

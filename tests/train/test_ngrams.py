@@ -57,10 +57,9 @@ def grams(row: np.ndarray) -> set[Gram]:
     return {tuple(ids[i : i + n]) for n in range(1, ORDER + 1) for i in range(len(ids) - n + 1)}
 
 
-def presence(rows: Sequence[np.ndarray], known: Sequence[Gram], normalised: bool) -> np.ndarray:
+def presence(rows: Sequence[np.ndarray], known: Sequence[Gram]) -> np.ndarray:
     """(N, F) dense."""
-    x = np.array([[float(gram in found) for gram in known] for found in map(grams, rows)])
-    return x / np.sqrt(np.maximum(x.sum(1, keepdims=True), 1)) if normalised else x
+    return np.array([[float(gram in found) for gram in known] for found in map(grams, rows)])
 
 
 def known_grams(rows: Sequence[np.ndarray]) -> list[Gram]:
@@ -112,15 +111,14 @@ def owns_its_slot(fit: NgramFit, gram: Gram) -> bool:
     return bool(fit.path.check[hashed % len(fit.path.check)] == hashed // len(fit.path.check))
 
 
-@pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize(("classes", "several"), [(2, False), (3, False), (3, True)])
 def test_the_fit_reaches_the_minimum_of_the_pages_objective(
-    classes: int, several: bool, normalised: bool, monkeypatch: pytest.MonkeyPatch
+    classes: int, several: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights are worth what an independent Newton solution is worth, so none of hash, table, ratio,
-    normalisation, loss and solver is other than the page says."""
-    penalty = 0.05 if normalised else 1.0
-    monkeypatch.setattr(ngrams, "PENALTIES", {normalised: (penalty,)})
+    loss and solver is other than the page says."""
+    penalty = 1.0
+    monkeypatch.setattr(ngrams, "PENALTIES", (penalty,))
     (rows, targets), (valid, valid_targets) = toy(60, 0, classes), toy(20, 1, classes)
     if several:
         targets[:, 2] = np.arange(60) % 3 == 0
@@ -128,9 +126,9 @@ def test_the_fit_reaches_the_minimum_of_the_pages_objective(
     fit = fit_ngrams(rows, targets, valid, valid_targets, order=ORDER, size_bits=20, several=several, weights=counts)
     known = [gram for gram in known_grams(rows) if owns_its_slot(fit, gram)]
     assert len(known) > 0.9 * len(known_grams(rows))
-    x, r = presence(rows, known, normalised), bayes(presence(rows, known, False), targets)
+    x, r = presence(rows, known), bayes(presence(rows, known), targets)
     assert fit.features == len(known)
-    assert (fit.normalised, fit.penalty) == (normalised, penalty)
+    assert fit.penalty == penalty
     weight = weights_by_gram(fit, known)
     v = np.where(r == 0, 0, weight / np.where(r == 0, 1, r))
     logits = x @ weight + fit.path.bias.numpy()
@@ -143,12 +141,10 @@ def test_the_fit_reaches_the_minimum_of_the_pages_objective(
 def weights_by_gram(fit: NgramFit, known: Sequence[Gram]) -> np.ndarray:
     """(F, C), asked of the path: a gram's weight is its text's logits less what its parts weigh."""
     bias = fit.path.bias.numpy().astype(np.float64)
-    size = int(fit.path.normalised.item())
     out: dict[Gram, np.ndarray] = {}
     for gram in sorted(known, key=len):
         inside = grams(np.array(gram)) & set(known)
-        norm = math.sqrt(len(inside)) if size else 1.0
-        whole = (logits_of(fit, [np.array(gram, np.int32)])[0] - bias) * norm
+        whole = logits_of(fit, [np.array(gram, np.int32)])[0] - bias
         out[gram] = whole - sum(out[part] for part in inside if part != gram)
     return np.array([out[gram] for gram in known])
 
@@ -181,10 +177,10 @@ def test_it_learns_and_chooses_by_the_validation_part() -> None:
     fit = fitted(said=lines.append)
     valid, targets = toy(200, 2)
     assert (logits_of(fit, valid).argmax(1) == targets.argmax(1)).mean() > 0.85
-    assert len(lines) == sum(map(len, ngrams.PENALTIES.values()))
+    assert len(lines) == len(ngrams.PENALTIES)
     assert fit.loss == pytest.approx(min(float(line.rpartition(" ")[2]) for line in lines), abs=1e-4)
     flipped = fitted(valid_targets=toy(40, 1)[1][:, ::-1])
-    assert (flipped.penalty, flipped.normalised) != (fit.penalty, fit.normalised)
+    assert flipped.penalty != fit.penalty
 
 
 def test_it_is_deterministic() -> None:

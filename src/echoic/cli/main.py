@@ -167,7 +167,7 @@ def _code(left: SystemExit) -> int:
 def run() -> NoReturn:
     """The `echoic` programme."""
     _open_standard_streams()
-    pass
+    signal.signal(signal.SIGTERM, _terminated)
     code = main(sys.argv[1:])
     try:
         flush()
@@ -189,6 +189,7 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 (lives as long as the process)
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]

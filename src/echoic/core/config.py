@@ -198,7 +198,7 @@ class TrainConfig(Section):
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.99, description="decay of the running average of weights that is validated and kept; 0 keeps the last weights"
     )
-    label_smoothing: Rate = Field(0.0, description="share of the target spread over all classes")
+    label_smoothing: Rate = Field(0.1, description="share of the target spread over all classes")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: a row counts by the inverse of its class's frequency"
     )

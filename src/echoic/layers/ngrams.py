@@ -4,8 +4,7 @@
     hash     : h <- (h A_n + token + 1) mod P, token by token, so that no product leaves int64
     slot     = g mod S,   check = g div S                   S a power of two
     F(x)     = the distinct slots of all n-grams of x, n = 1 .. N, whose stored check matches
-    logits_c = b_c + sum over s in F(x) of W[s, c] / norm(x)
-    norm(x)  = sqrt(number of slots in F(x)) if normalised, else 1
+    logits_c = b_c + sum over s in F(x) of W[s, c]
 
 An n-gram counts once however often it occurs (Wang and Manning 2012 found presence better than
 counts). The check keeps an n-gram never seen in training from borrowing the weight of another one
@@ -47,17 +46,15 @@ class NgramPath(nn.Module):
     `weight` (S, C), `bias` (C,): float32.
     """
 
-    def __init__(self, slots: int, classes: int, order: int, normalised: bool) -> None:
+    def __init__(self, slots: int, classes: int, order: int) -> None:
         super().__init__()
         self.order = order
         self.check: Tensor
         self.weight: Tensor
         self.bias: Tensor
-        self.normalised: Tensor
         self.register_buffer("check", torch.full((slots,), -1, dtype=torch.int32))
         self.register_buffer("weight", torch.zeros(slots, classes))
         self.register_buffer("bias", torch.zeros(classes))
-        self.register_buffer("normalised", torch.tensor(float(normalised)))
 
     def slots(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T), (B,) -> slots (B, T * order) sorted in each row, and which of them count."""
@@ -71,6 +68,4 @@ class NgramPath(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) ids, (B,) lengths -> (B, C) logits."""
         slot, counts = self.slots(ids, lengths)
-        summed = (self.weight[slot] * counts[..., None]).sum(1)
-        norm = counts.sum(1, keepdim=True).clamp_min(1).to(summed.dtype).sqrt()
-        return summed / torch.where(self.normalised > 0, norm, 1.0) + self.bias
+        return (self.weight[slot] * counts[..., None]).sum(1) + self.bias

@@ -93,7 +93,9 @@ class ClassifierNetwork(nn.Module):
         return [recurrent] if self.ngrams is None else [recurrent, self.ngrams(inputs, lengths)]
 
     def forward(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
-        return torch.stack([s * path for s, path in zip(self.scales, self.paths(inputs, lengths, noise), strict=True)]).sum(0)
+        return torch.stack(
+            [s * path for s, path in zip(self.scales, self.paths(inputs, lengths, noise), strict=True)]
+        ).sum(0)
 
     def join(self, ngrams: NgramPath | None, scales: np.ndarray) -> None:
         """Adds the n-gram path (or none) and sets the scale of each path."""
@@ -176,9 +178,7 @@ class Classify:
         """The network whose state dict was saved."""
         network = self._network(*tensors["embed.weight"].shape)
         if "ngrams.check" in tensors:
-            network.ngrams = NgramPath(
-                len(tensors["ngrams.check"]), len(self.names), self.config.model.ngram_order, False
-            )
+            network.ngrams = NgramPath(len(tensors["ngrams.check"]), len(self.names), self.config.model.ngram_order)
         network.scales = torch.empty_like(tensors["scales"])
         network.load_state_dict(tensors)
         return network.eval()

@@ -9,7 +9,7 @@ one label, a sigmoid a class for several). R is the naive Bayes log ratio of Wan
     r_c = log( (p_c / |p_c|) / (q_c / |q_c|) ),   p_c = 1 + n-gram counts in class c,  q_c = in the others
 
 so an n-gram that tells the classes apart is nearly free to use and one that does not is held at
-nought. lambda and whether a text's vector is normalised are chosen on the validation part.
+nought. lambda is chosen on the validation part.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from scipy.optimize import minimize
 
 from echoic.layers.ngrams import NgramPath, hashes
 
-PENALTIES = {False: (0.3, 1.0, 4.0), True: (0.003, 0.01, 0.03)}
-"""lambda tried, by whether the vectors are normalised."""
+PENALTIES = (4.0, 1.0, 0.3)
+"""lambda tried; each starts where the one before ended."""
 
 MIN_TEXTS = 2
 """An n-gram found in fewer training texts is left out."""
@@ -36,7 +36,6 @@ class NgramFit:
     path: NgramPath
     features: int
     penalty: float
-    normalised: bool
     loss: float
     """Mean loss on the validation part."""
 
@@ -66,22 +65,17 @@ def fit_ngrams(
     ratio = _ratio(train, targets)
     counts = np.ones(len(targets), np.float32) if weights is None else weights.astype(np.float32)
     best: NgramFit | None = None
-    for normalised, penalties in PENALTIES.items():
-        a, b = (_normalise(x) if normalised else x for x in (train, valid))
-        start = None
-        for penalty in sorted(penalties, reverse=True):
-            start = _solve(a, targets, ratio, penalty, several, counts, start)
-            weight, bias = start
-            loss = _loss(b @ (ratio * weight) + bias, valid_targets, several).mean()
-            said(
-                f"n-gram path: {'normalised' if normalised else 'plain'}, penalty {penalty:g}: validation loss {loss:.4f}"
-            )
-            if best is None or loss < best.loss:
-                path = NgramPath(len(owner), targets.shape[1], order, normalised)
-                path.check.copy_(torch.from_numpy(owner))
-                path.weight.copy_(torch.from_numpy(ratio * weight))
-                path.bias.copy_(torch.from_numpy(bias))
-                best = NgramFit(path, found, penalty, normalised, float(loss))
+    start = None
+    for penalty in PENALTIES:
+        start = weight, bias = _solve(train, targets, ratio, penalty, several, counts, start)
+        loss = _loss(valid @ (ratio * weight) + bias, valid_targets, several).mean()
+        said(f"n-gram path: penalty {penalty:g}: validation loss {loss:.4f}")
+        if best is None or loss < best.loss:
+            path = NgramPath(len(owner), targets.shape[1], order)
+            path.check.copy_(torch.from_numpy(owner))
+            path.weight.copy_(torch.from_numpy(ratio * weight))
+            path.bias.copy_(torch.from_numpy(bias))
+            best = NgramFit(path, found, penalty, float(loss))
     assert best is not None
     return best
 
@@ -116,11 +110,6 @@ def _presence(texts: Sequence[np.ndarray], owner: np.ndarray) -> sparse.csr_matr
         ends.append(ends[-1] + len(slots))
     indices = np.concatenate([*columns, np.empty(0, np.int32)])
     return sparse.csr_matrix((np.ones(len(indices), np.float32), indices, ends), shape=(len(texts), len(owner)))
-
-
-def _normalise(x: sparse.csr_matrix) -> sparse.csr_matrix:
-    norm = np.sqrt(np.maximum(np.diff(x.indptr), 1)).astype(np.float32)
-    return sparse.diags(1 / norm) @ x
 
 
 def _ratio(x: sparse.csr_matrix, targets: np.ndarray) -> np.ndarray:
