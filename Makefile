@@ -44,7 +44,8 @@ check: lint
 	@$(PYTEST) --ignore=tests/cli --ignore=tests/contracts
 
 bench: setup
-	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python benchmarks/accuracy.py all
+	$(BIN)/python benchmarks/results.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -54,8 +54,8 @@ def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
     said: list[str] = []
 
     def hear(note: str) -> None:
-        said.append(note)
-        print("  ", note, flush=True)
+        said.append(note.replace(str(data_dir()), "ECHOIC_DATA"))
+        print("  ", said[-1], flush=True)
 
     started = time.perf_counter()
     journey = pipeline.fit(train, valid, config, said=hear, watch=pipeline.watcher())
@@ -72,7 +72,7 @@ def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
         "parameters": sum(p.numel() for p in journey.model.network.parameters()),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "notes": said,
-        "scores": score_rows(journey, train, valid, test, hear),
+        **score_rows(journey, train, valid, test, hear),
     }
     path = save(f"accuracy/{name}-{variant}-{seed}", facts)
     print(path.relative_to(Path.cwd()), {k: round(v["accuracy"], 4) for k, v in facts["scores"].items()}, flush=True)
@@ -81,8 +81,8 @@ def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
 def score_rows(
     journey: pipeline.Journey, train: list[Example], valid: list[Example], test: list[Example], said: Any
 ) -> dict[str, Any]:
-    """{"alone": ..., "ngrams": ..., "default": ..., "tfidf_lr": ...}: scores on the test rows, the
-    rows right, the same without the test rows that were trained on, and the validation accuracy."""
+    """`scores`: {"alone": ..., "ngrams": ..., "default": ..., "tfidf_lr": ...} on the test rows, with the
+    rows right, the same without the rows trained or validated on (`seen`), and the validation scores."""
     model, task = journey.model, journey.model.task
     baseline = pipeline.fit_baseline(task, {"train": train, "valid": valid}, said)
     seen = np.isin(fingerprints([e.input for e in test]), fingerprints([e.input for e in (*train, *valid)]))
@@ -113,7 +113,8 @@ def score_rows(
         if seen.any():
             kept = np.flatnonzero(~seen)
             out[path]["unseen"] = short(classification(p[kept], targets[kept], task.names, kind=task.kind))
-    return out
+    small = len(test) <= 10_000
+    return {"scores": out, "seen": bits(seen), "targets": targets.tolist() if small else None}
 
 
 def main() -> None:

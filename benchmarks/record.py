@@ -18,7 +18,9 @@ PACKAGES = ("echoic", "torch", "numpy", "scikit-learn", "tokenizers")
 def machine() -> dict[str, Any]:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
     return {"processor": model, "cores": len(os.sched_getaffinity(0)), "system": platform.system()}
 
 

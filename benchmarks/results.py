@@ -84,7 +84,7 @@ PUBLISHED = (
 )
 """(set, model, test accuracy, a GitHub repository or a paper, what to say of it). Read there, not measured here."""
 
-WORDS = {
+WORDS: dict[str, dict[str, Any]] = {
     "en": {
         "head": ("data set", "score", "network alone", "+ word vectors", "n-grams alone", "default", "TF-IDF + LR", "default − TF-IDF [95 %]", "seeds", "seconds"),
         "accuracy": "accuracy",

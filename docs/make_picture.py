@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 960, 356
@@ -36,7 +37,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "Noto Sans", "Noto Sans 
 }
 """
 
-WORDS = {
+WORDS: dict[str, dict[str, Any]] = {
     "en": {
         "about": "A labelled file is trained on by a recurrent network with an n-gram path beside it; what is left is a run folder with a model and a report.",
         "file": "a labelled file",
@@ -89,7 +90,7 @@ def marker(name: str) -> str:
     return f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">{shape}</marker>'
 
 
-def file_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
+def file_card(words: dict[str, Any], x: float) -> list[str]:
     out = [
         box(x, 40, 176, 252, "card"),
         text(x + 16, 66, words["file"], "title"),
@@ -99,7 +100,7 @@ def file_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
     return out + [text(x + 16, 228 + 20 * i, note, "soft") for i, note in enumerate(words["file note"])]
 
 
-def network_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
+def network_card(words: dict[str, Any], x: float) -> list[str]:
     """Four tokens, a state forwards and one backwards over each, pooled; beside them the n-grams; the sum."""
     out = [box(x, 16, 420, 300, "card"), text(x + 16, 42, words["network"], "title")]
     at = [x + 100 + 58 * i for i in range(len(words["tokens"]))]
@@ -145,7 +146,7 @@ def network_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
     return out
 
 
-def folder_card(words: dict, x: float) -> list[str]:  # type: ignore[type-arg]
+def folder_card(words: dict[str, Any], x: float) -> list[str]:
     out = [box(x, 40, 236, 252, "card"), text(x + 16, 66, words["folder"], "title"), text(x + 16, 94, "run/", "mono")]
     for i, (name, note) in enumerate(words["holds"]):
         y = 118 + 24 * i

@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
     "batch_size": 16,
     "tokenizer": "words",
     "validation_fraction": 0.25,
-    "settings": {"text.min_count": 1, "train.average": 0.0},
+    "settings": {"text.min_count": 1, "train.average": 0.0, "train.label_smoothing": 0.0},
 }
 
 

@@ -216,6 +216,14 @@ def test_a_folder_with_something_else_or_another_search_is_refused(data: Path, t
         search(data, tmp_path / "out")
 
 
+@pytest.mark.parametrize("key", ["model.ngram_order", "train.epochs", "train.updates", "data.valid_fraction", "seed"])
+def test_a_setting_that_would_change_nothing_or_the_measure_is_no_part_of_a_space(
+    key: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"{key}: cannot be searched"):
+        search(data, tmp_path / "out", space={key: (1, 2)})
+
+
 def test_threads_may_change_and_a_damaged_file_is_named(data: Path, tmp_path: Path) -> None:
     search(data, tmp_path / "out", trials=1)
     search(data, tmp_path / "out", trials=1, config=config(threads=1))

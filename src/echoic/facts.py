@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from echoic.core.errors import show
 from echoic.core.types import Example
 from echoic.evaluate.intervals import Paired
 from echoic.evaluate.metrics import hardest
@@ -57,7 +58,7 @@ def report(
     """The facts of `report.html`."""
     model, task = journey.model, journey.model.task
     network: Any = model.network
-    run = shlex.quote(str(out))
+    run = shlex.quote(show(out, 4096))
     seconds = summary["seconds"]
     return ReportFacts(
         title=f"{Path(summary['data']['path']).name}: {len(task.names)} labels",
@@ -86,7 +87,7 @@ def report(
             ("score it on a test file", f"echoic evaluate {run} test.csv"),
             ("ask it", f'echoic predict {run} "a text"'),
             ("a whole file", f"echoic predict {run} --input texts.csv --output answers.csv"),
-            ("from Python", f'echoic.load("{out}").predict(["a text"])'),
+            ("from Python", f'echoic.load("{show(out, 4096)}").predict(["a text"])'),
         ],
         origin={k: str(v) for k, v in model.about.items() if isinstance(v, str | int)}
         | {"data SHA-256": summary["data"]["sha256"], "python executable": Path(sys.executable).name},

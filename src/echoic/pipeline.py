@@ -190,8 +190,10 @@ def train(
     alone. Raises DataError for a bad file, CannotCreate if `out` holds a run already.
     """
     started, out = time.time(), Path(out)
-    config = _settle(out, config, resume, force)
+    if resume and not (out / "config.toml").is_file():
+        raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
     with lock.hold(out):
+        config = _settle(out, config, resume, force)
         notes: list[str] = []
 
         def hear(note: str) -> None:
@@ -225,8 +227,12 @@ def train(
         assert journey.valid.targets is not None
         scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, journey.valid.targets)
         summary = facts.summary(journey, scores, findings) | {
-            "data": {"path": str(data), "sha256": digest, "rows": {name: len(part) for name, part in parts.items()}},
-            "command": command or " ".join(sys.argv),
+            "data": {
+                "path": show(data, 4096),
+                "sha256": digest,
+                "rows": {name: len(part) for name, part in parts.items()},
+            },
+            "command": command or show(" ".join(sys.argv), 4096),
         }
         summary["seconds"]["all"] = round(time.time() - started, 1)
         columns = {"text": tables["train"].text, "label": tables["train"].label}
@@ -235,7 +241,7 @@ def train(
         model.save(out / "bundle")
         page = facts.report(journey, scores, parts, findings, notes, summary, out)
         write_report(out / "report.html", page)
-        return {**summary, "run": str(out), "report": str(out / "report.html"), "facts": page}
+        return {**summary, "run": show(out, 4096), "report": show(out / "report.html", 4096), "facts": page}
 
 
 def read_parts(
@@ -253,19 +259,14 @@ def read_parts(
 
 
 def _settle(out: Path, config: Config | None, resume: bool, force: bool) -> Config:
-    """The run folder and its configuration: made anew, or the one of the run to go on with."""
+    """The locked run folder and its configuration: made anew, or the one of the run to go on with."""
     stated = out / "config.toml"
     if resume:
-        if not stated.is_file():
-            raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
         return Config.load(stated) if config is None else config
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+    if any(path.name != lock.NAME for path in out.iterdir()) and not force:
         raise CannotCreate(f"{show(out)}: exists already; --resume goes on with it, --force starts over")
-    if not out.parent.exists():
-        raise CannotCreate(f"{show(out)}: its parent folder does not exist; make it first")
     config = config or Config()
     try:
-        out.mkdir(exist_ok=True)
         for old in ("metrics.jsonl", "report.html"):
             (out / old).unlink(missing_ok=True)
         durable.remove(out / "checkpoints")

@@ -53,6 +53,15 @@ SPACE: Space = {
 }
 """What is searched: a setting's key, and a tuple to choose from or a range."""
 
+NOT_SEARCHED = {
+    "model.ngram": "the trials train the recurrent network alone",
+    "train.updates": "all trials are as long as `updates` says",
+    "train.epochs": "all trials are as long as `updates` says",
+    "data.": "all trials share one reading and one split",
+    "seed": "all trials share one split; a lucky seed is no setting",
+}
+"""Beginnings of keys that would change nothing, or make scores incomparable, and why."""
+
 
 def tune(
     data: str | Path,
@@ -82,6 +91,10 @@ def tune(
     _optuna()
     if trials < 1 or updates < 1:
         raise ConfigError(f"trials and updates are at least 1, got {trials} and {updates}")
+    for key in space:
+        for start, why in NOT_SEARCHED.items():
+            if key.startswith(start):
+                raise ConfigError(f"{show(key)}: cannot be searched, as {why}")
     began, out, config = time.monotonic(), Path(out), config or Config()
     _refuse_another(out)
     with lock.hold(out):

@@ -30,7 +30,7 @@ from echoic.pipeline import Journey
 SETTINGS = {
     "text": {"min_count": 1},
     "model": {"hidden": 12, "embedding": 12, "dropout_embedding": 0.1, "dropout_output": 0.1, "dropout_words": 0.0},
-    "train": {"updates": 80, "batch_size": 32, "lr": 0.02, "average": 0.9},
+    "train": {"updates": 80, "batch_size": 32, "lr": 0.02, "average": 0.9, "label_smoothing": 0.0},
     "threads": 1,
 }
 

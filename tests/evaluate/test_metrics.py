@@ -138,6 +138,11 @@ def test_no_threshold_gives_a_better_f1(seed: int, rows: int) -> None:
         assert reference.f1_score(y[:, i], p[:, i] >= cut[i]) == pytest.approx(best)
 
 
+def test_a_label_at_its_threshold_is_given() -> None:
+    answers = metrics.decide(np.array([[0.5, 0.3]]), kind="several", thresholds=np.array([0.5, 0.31]))
+    assert answers.tolist() == [[True, False]]
+
+
 def test_a_threshold_lies_midway_and_near_a_half() -> None:
     assert metrics.choose_thresholds(
         np.array([[0.9], [0.7], [0.3]]), np.array([[1], [1], [0]])

@@ -32,6 +32,7 @@ QUIET = (
     "train.batch_size=16",
     "train.lr=0.02",
     "train.average=0",
+    "train.label_smoothing=0",
 )
 ALONE = (*QUIET, "model.ngrams=false")
 

@@ -16,7 +16,6 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from echoic.core.config import Config, DataConfig, check
-from echoic.core.errors import ConfigError, EchoicError, NotPermitted, show
 
 Option, Argument = typer.Option, typer.Argument
 
@@ -85,7 +84,7 @@ class Settings:
 
     def build(self, reading: Reading, base: Config | None = None) -> Config:
         """The configuration that the options ask for, over `base` or the defaults."""
-        config = load_config(self.config) if self.config else base or Config()
+        config = Config.load(self.config) if self.config else base or Config()
         config = config.override(self.set or [])
         values = config.model_dump(mode="json", exclude_none=True)
         values["data"] |= reading.values()
@@ -95,18 +94,6 @@ class Settings:
             values["task"]["several"] = True
         values |= {name: value for name in ("seed", "device") if (value := getattr(self, name)) is not None}
         return Config.parse(values, "the options")
-
-
-def load_config(path: Path) -> Config:
-    """Config.load, with a path that cannot be read said as ours."""
-    try:
-        return Config.load(path)
-    except IsADirectoryError:
-        raise ConfigError(f"{show(path, 200)}: is a directory, want a TOML file") from None
-    except PermissionError as error:
-        if isinstance(error, EchoicError):
-            raise
-        raise NotPermitted(f"{show(path, 200)}: no permission to read it") from None
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

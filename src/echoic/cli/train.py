@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from echoic.cli.check import refuse
-from echoic.cli.options import DataFile, Reading, Settings, Talk, load_config, verb
+from echoic.cli.options import DataFile, Reading, Settings, Talk, verb
 from echoic.cli.output import render, say, say_json, table
 from echoic.core.config import Config, describe
 from echoic.core.errors import UsageError, show
@@ -49,7 +49,7 @@ def train(
 
     config = configuration(settings, reading, out, resume)
     if strict:
-        _refuse_leaks(data, valid, config or load_config(out / "config.toml"))
+        _refuse_leaks(data, valid, config or Config.load(out / "config.toml"))
     watch = watcher(talk.quiet)
     summary = pipeline.train(
         data,
@@ -77,7 +77,7 @@ def configuration(settings: Settings, reading: Reading, out: Path, resume: bool)
     the pipeline can say which one differs; None: all its own."""
     stated = out / "config.toml"
     if resume and stated.is_file():
-        return settings.build(reading, load_config(stated)) if settings.given(reading) else None
+        return settings.build(reading, Config.load(stated)) if settings.given(reading) else None
     return settings.build(reading)
 
 

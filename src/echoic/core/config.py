@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from echoic.core import registry
-from echoic.core.errors import ConfigError, InputMissing, nearest, show
+from echoic.core.errors import ConfigError, InputMissing, NotPermitted, nearest, show
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -104,6 +104,11 @@ class DataConfig(Section):
         0.1, description="share of the training rows held out to validate, drawn per class"
     )
     min_class_count: Annotated[int, Field(ge=1)] = Field(2, description="refuse a class with fewer rows than this")
+
+    @field_validator("text", "label", "group", mode="before")
+    @classmethod
+    def _by_number(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value
 
 
 class TextConfig(Section):
@@ -198,9 +203,12 @@ class TrainConfig(Section):
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.99, description="decay of the running average of weights that is validated and kept; 0 keeps the last weights"
     )
-    label_smoothing: Rate = Field(0.1, description="share of the target spread over all classes")
+    label_smoothing: Rate = Field(
+        0.1, description="share of the target spread over all classes; soft labels stay as they are"
+    )
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: a row counts by the inverse of its class's frequency"
+        "none",
+        description="balanced: a row counts by the inverse of its class's frequency (with several labels in the recurrent path only)",
     )
     augment: Literal["none", "swap", "delete"] = Field(
         "none", description="light text augmentation: swap neighbouring tokens, or delete some"
@@ -231,13 +239,18 @@ class Config(Section):
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
+        where = show(path, 300)
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise InputMissing(f"{show(path)}: no such file") from None
+            raise InputMissing(f"{where}: no such file") from None
+        except PermissionError:
+            raise NotPermitted(f"{where}: no permission to read it") from None
+        except IsADirectoryError:
+            raise ConfigError(f"{where}: is a directory, want a TOML file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{show(path)}: not TOML: {error}") from None
-        return cls.parse(values, show(path))
+            raise ConfigError(f"{where}: not TOML: {error}") from None
+        return cls.parse(values, where)
 
     def save(self, path: str | Path) -> None:
         Path(path).write_text(self.to_toml(), encoding="utf-8")

@@ -352,13 +352,13 @@ h1 { font-size: 1.5rem; margin: 0 0 1rem; overflow-wrap: anywhere } h2 { font-si
 .wide { overflow-x: auto; margin: .75rem 0 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th { font-weight: 600; color: var(--soft); font-size: .85rem; text-align: right; vertical-align: bottom }
-td { text-align: right; vertical-align: top } th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line) }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 5rem }
+td { text-align: right; vertical-align: top; white-space: nowrap } th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line) }
+th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 5rem; white-space: normal }
 .scores tbody tr:first-child { font-weight: 700 }
-.errors td, .errors th, .pairs :nth-child(2) { text-align: left } .errors td:nth-child(2) { min-width: 16rem; overflow-wrap: anywhere }
-.errors td:last-child { white-space: nowrap }
+.errors td, .errors th, .pairs :nth-child(2) { text-align: left } .errors td { white-space: normal } .errors td:last-child { white-space: nowrap }
+.errors td:nth-child(2) { min-width: 16rem; overflow-wrap: anywhere } .errors td:nth-child(n+3) { min-width: 5rem }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem }
-svg { max-width: 100%; height: auto; color: var(--ink) } svg text { fill: var(--ink); font-size: 12px; font-family: inherit }
+svg { max-width: 100%; height: auto; color: var(--ink) } td svg { max-width: none } svg text { fill: var(--ink); font-size: 12px; font-family: inherit }
 svg .soft { fill: var(--soft) } svg .on { fill: var(--on) } svg .axis { stroke: var(--line); fill: none }
 svg .one { stroke: var(--one); fill: none; stroke-width: 2 } svg .two { stroke: var(--two); fill: none; stroke-width: 2; stroke-dasharray: 6 3 }
 svg .mark { stroke: var(--soft); stroke-dasharray: 2 4; fill: none } svg .dot-one { fill: var(--one) } svg .dot-two { fill: var(--two) }

@@ -68,4 +68,7 @@ class NgramPath(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) ids, (B,) lengths -> (B, C) logits."""
         slot, counts = self.slots(ids, lengths)
-        return (self.weight[slot] * counts[..., None]).sum(1) + self.bias
+        summed = torch.nn.functional.embedding_bag(
+            slot, self.weight, per_sample_weights=counts.to(self.weight), mode="sum"
+        )
+        return summed + self.bias

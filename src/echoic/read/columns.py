@@ -65,7 +65,9 @@ def find_columns(
     taken = {group, *soft} - {None}
     asked_label = None if soft else data.label
     label = _asked(names, asked_label, "--label", where) if asked_label is not None else None
-    asked_text = data.text if data.text is not None else (like.text if like else None)
+    asked_text = data.text
+    if asked_text is None and like is not None and (need_label or like.text in names):
+        asked_text = like.text
     text = _asked(names, asked_text, "--text", where) if asked_text is not None else None
     if text is None:
         text = _find_text(names, sample, taken | {label} - {None}, where, said)

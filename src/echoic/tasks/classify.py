@@ -188,11 +188,12 @@ class Classify:
         return np.eye(len(self.names), dtype=np.float32)[targets] if targets.ndim == 1 else targets.astype(np.float32)
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        """Cross entropy, label smoothed, each row weighted by its class. outputs: logits (B, C)."""
+        """Cross entropy, label smoothed (soft labels are as smooth as they come), each row weighted by
+        its class. outputs: logits (B, C)."""
         assert batch.targets is not None
         targets = torch.from_numpy(self.dense(batch.targets)).to(outputs)
         weights = torch.from_numpy(self.weights).to(outputs)
-        smoothing = self.config.train.label_smoothing
+        smoothing = 0.0 if self.kind == "soft" else self.config.train.label_smoothing
         if self.several:
             smooth = targets * (1 - smoothing) + smoothing / 2
             each = nn.functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none")

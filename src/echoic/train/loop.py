@@ -275,10 +275,15 @@ class _Training:
                 raise CheckFailed(
                     f"{self.monitor} of the validation part is not a number after epoch {self.state.epoch + 1}; try a lower train.lr"
                 )
-            if self.state.best_epoch == 0 or found > self.state.best_score:
+            best = self.state.best_epoch
+            if best == 0 or self._rank(scores) > self._rank(self.state.history[best - 1]):
                 self.state.best_epoch, self.state.best_score = self.state.epoch + 1, found
                 self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         return scores
+
+    def _rank(self, scores: Mapping[str, float]) -> tuple[float, float]:
+        """The monitored score; among equals, as small validation parts give, the lower loss."""
+        return scores[self.monitor], -scores.get("loss", 0.0)
 
     def _end_epoch(self, scores: dict[str, float]) -> None:
         state, config = self.state, self.config
