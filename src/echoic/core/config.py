@@ -165,7 +165,9 @@ class ModelConfig(Section):
         False, description="batch normalisation of each recurrent layer's input, over the valid steps"
     )
     ngrams: bool = Field(True, description="an n-gram path beside the recurrent network")
-    ngram_order: Annotated[int, Field(ge=1, le=8)] = Field(3, description="longest n-gram of that path, in tokens")
+    ngram_order: Annotated[int, Field(ge=1, le=8)] = Field(
+        3, description="longest n-grams tried for that path, in tokens; validation picks from 2 up to it"
+    )
     ngram_size: Annotated[int, Field(ge=4, le=28)] = Field(
         23, description="at most 2 to this power numbers (slots x classes) in its hash table"
     )

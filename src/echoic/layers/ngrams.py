@@ -48,17 +48,18 @@ class NgramPath(nn.Module):
 
     def __init__(self, slots: int, classes: int, order: int) -> None:
         super().__init__()
-        self.order = order
+        self.order: Tensor
         self.check: Tensor
         self.weight: Tensor
         self.bias: Tensor
+        self.register_buffer("order", torch.tensor(order))
         self.register_buffer("check", torch.full((slots,), -1, dtype=torch.int32))
         self.register_buffer("weight", torch.zeros(slots, classes))
         self.register_buffer("bias", torch.zeros(classes))
 
     def slots(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T), (B,) -> slots (B, T * order) sorted in each row, and which of them count."""
-        hashed = hashes(ids, lengths, self.order).sort(1).values
+        hashed = hashes(ids, lengths, int(self.order)).sort(1).values
         size = self.check.shape[0]
         slot = hashed.clamp_min(0) % size
         known = (hashed >= 0) & (self.check[slot] == torch.div(hashed, size, rounding_mode="floor"))

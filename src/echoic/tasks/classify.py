@@ -178,7 +178,7 @@ class Classify:
         """The network whose state dict was saved."""
         network = self._network(*tensors["embed.weight"].shape)
         if "ngrams.check" in tensors:
-            network.ngrams = NgramPath(len(tensors["ngrams.check"]), len(self.names), self.config.model.ngram_order)
+            network.ngrams = NgramPath(len(tensors["ngrams.check"]), len(self.names), int(tensors["ngrams.order"]))
         network.scales = torch.empty_like(tensors["scales"])
         network.load_state_dict(tensors)
         return network.eval()

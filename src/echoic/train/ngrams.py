@@ -9,7 +9,8 @@ one label, a sigmoid a class for several). R is the naive Bayes log ratio of Wan
     r_c = log( (p_c / |p_c|) / (q_c / |q_c|) ),   p_c = 1 + n-gram counts in class c,  q_c = in the others
 
 so an n-gram that tells the classes apart is nearly free to use and one that does not is held at
-nought. lambda is chosen on the validation part.
+nought. lambda and the longest n-gram are chosen on the validation part: short texts want bigrams, long ones
+trigrams.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scipy.optimize import minimize
 
 from echoic.layers.ngrams import NgramPath, hashes
 
-PENALTIES = (4.0, 1.0, 0.3)
+PENALTIES = (16.0, 4.0, 1.0)
 """lambda tried; each starts where the one before ended."""
 
 MIN_TEXTS = 2
@@ -52,32 +53,36 @@ def fit_ngrams(
     weights: np.ndarray | None = None,
     said: Callable[[str], None] = lambda _: None,
 ) -> NgramFit:
-    """The path whose validation loss is least.
+    """The path whose validation loss is least, of those of n-grams up to 2, 3, ... `order` tokens.
 
     `rows`: ragged token ids; `targets`: (N, C) probabilities, or noughts and ones for several
     labels; `weights`: (N,) what each training row counts for.
     """
-    grams = [_distinct(row, order) for row in rows]
-    owner = _table(grams, (1 << size_bits) // targets.shape[1])
-    train = _presence(grams, owner)
-    valid = _presence([_distinct(row, order) for row in valid_rows], owner)
-    found = int((owner >= 0).sum())
-    ratio = _ratio(train, targets)
     counts = np.ones(len(targets), np.float32) if weights is None else weights.astype(np.float32)
     best: NgramFit | None = None
-    start = None
-    for penalty in PENALTIES:
-        start = weight, bias = _solve(train, targets, ratio, penalty, several, counts, start)
-        loss = _loss(valid @ (ratio * weight) + bias, valid_targets, several).mean()
-        said(f"n-gram path: penalty {penalty:g}: validation loss {loss:.4f}")
-        if best is None or loss < best.loss:
-            path = NgramPath(len(owner), targets.shape[1], order)
-            path.check.copy_(torch.from_numpy(owner))
-            path.weight.copy_(torch.from_numpy(ratio * weight))
-            path.bias.copy_(torch.from_numpy(bias))
-            best = NgramFit(path, found, penalty, float(loss))
+    for longest in range(min(2, order), order + 1):
+        grams = [_distinct(row, longest) for row in rows]
+        owner = _table(grams, (1 << size_bits) // targets.shape[1])
+        train = _presence(grams, owner)
+        valid = _presence([_distinct(row, longest) for row in valid_rows], owner)
+        ratio = _ratio(train, targets)
+        start = None
+        for penalty in PENALTIES:
+            start = weight, bias = _solve(train, targets, ratio, penalty, several, counts, start)
+            loss = float(_loss(valid @ (ratio * weight) + bias, valid_targets, several).mean())
+            said(f"n-gram path: up to {longest} tokens, penalty {penalty:g}: validation loss {loss:.4f}")
+            if best is None or loss < best.loss:
+                best = NgramFit(_path(owner, ratio * weight, bias, longest), int((owner >= 0).sum()), penalty, loss)
     assert best is not None
     return best
+
+
+def _path(owner: np.ndarray, weight: np.ndarray, bias: np.ndarray, order: int) -> NgramPath:
+    path = NgramPath(len(owner), len(bias), order)
+    path.check.copy_(torch.from_numpy(owner))
+    path.weight.copy_(torch.from_numpy(weight))
+    path.bias.copy_(torch.from_numpy(bias))
+    return path
 
 
 def _distinct(row: np.ndarray, order: int) -> np.ndarray:
