@@ -6,8 +6,9 @@ import resource
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,23 @@ from echoic.core.types import Example
 from echoic.evaluate.intervals import Paired
 from echoic.evaluate.metrics import hardest
 from echoic.evaluate.report import HardError, Part, ReportFacts
+from echoic.model import Model
 from echoic.read.check import Finding
 from echoic.tasks.base import Dataset
+from echoic.train.loop import Fitted
 
-if TYPE_CHECKING:
-    from echoic.pipeline import Journey
+
+@dataclass
+class Journey:
+    """What a training leaves in memory: the model, and what was seen on the way."""
+
+    model: Model
+    fitted: Fitted
+    train: Dataset
+    valid: Dataset
+    valid_outputs: np.ndarray
+    seconds: dict[str, float]
+
 
 HARDEST = 20
 SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accuracy_interval", "difference")

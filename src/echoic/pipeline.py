@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from echoic.evaluate.calibration import fit_scales
 from echoic.evaluate.intervals import mcnemar, wilson
 from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
 from echoic.evaluate.report import write_report
+from echoic.facts import Journey
 from echoic.layers.dropout import Noise
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.text import choose
@@ -39,7 +39,6 @@ from echoic.read.tables import Table, read_table
 from echoic.tasks.base import Dataset, Say, Task
 from echoic.train import lock
 from echoic.train.augment import augment
-from echoic.train.loop import Fitted
 from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams
 from echoic.train.progress import Silent, Watcher, watcher
@@ -51,18 +50,6 @@ __all__ = ["Journey", "evaluate", "fit", "fit_baseline", "load", "train", "watch
 
 def silent(_: str) -> None:
     """Hears nothing."""
-
-
-@dataclass
-class Journey:
-    """What a training leaves in memory: the model, and what was seen on the way."""
-
-    model: Model
-    fitted: Fitted
-    train: Dataset
-    valid: Dataset
-    valid_outputs: np.ndarray
-    seconds: dict[str, float]
 
 
 def fit(

@@ -37,6 +37,14 @@ def test_scores_as_a_table(call: Call, run: Path, held_out: Path) -> None:
         assert part in answer.out
 
 
+def test_scores_as_a_page_and_a_picture(call: Call, run: Path, held_out: Path, tmp_path: Path) -> None:
+    page, picture = tmp_path / "scores.html", tmp_path / "scores.png"
+    assert call("evaluate", run, held_out, "--html", page, "--png", picture, "-q").code == 0
+    assert "On 20 given rows" in page.read_text()
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    call("evaluate", run, held_out, "--html", tmp_path / "no" / "x.html", "-q").refused(73, "x.html")
+
+
 def test_training_rows_are_pointed_out(call: Call, run: Path, csv_file: Path) -> None:
     assert "of these rows were trained on; on the other" in call("evaluate", run, csv_file).out
 

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from echoic.core.errors import CannotCreate, Unavailable
-from echoic.evaluate import intervals, metrics, plots, report
+from echoic.evaluate import intervals, metrics, plots, png, report
 from echoic.evaluate.report import HardError, Part, ReportFacts, html, render_table, verdict
 
 EVIL = "<script>alert('x')</script>\"&\u202e\x00[red]"
@@ -209,19 +209,19 @@ def test_curves_leave_out_what_is_not_a_number() -> None:
 
 def test_a_png_names_what_it_can_and_says_what_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(plots, "fonts_for", lambda wanted: None)
-    plots.write_png(tmp_path / "r.png", _facts(names=["负面", "正面", "$x"]), said.append)
+    monkeypatch.setattr(png, "fonts_for", lambda wanted: None)
+    png.write_png(tmp_path / "r.png", _facts(names=["负面", "正面", "$x"]), said.append)
     assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
     assert len(said) == 1
     assert "no installed font" in said[0]
 
 
 def test_fonts_are_chosen_by_their_glyphs() -> None:
-    assert plots.fonts_for({ord("a")}) == ["DejaVu Sans"]
-    assert plots.fonts_for({0x10FFFD}) is None
+    assert png.fonts_for({ord("a")}) == ["DejaVu Sans"]
+    assert png.fonts_for({0x10FFFD}) is None
 
 
 def test_a_png_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(Unavailable, match=r"echoic\[train\]"):
-        plots.write_png(tmp_path / "r.png", _facts(), print)
+        png.write_png(tmp_path / "r.png", _facts(), print)

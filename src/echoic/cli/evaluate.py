@@ -24,10 +24,13 @@ def evaluate(
     reading: Reading,
     talk: Talk,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as a page, too.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the drawings as a picture, too.")] = None,
 ) -> None:
     """Score a model on labelled rows, beside the majority class and TF-IDF."""
     from echoic import pipeline
-    from echoic.evaluate.report import render_table
+    from echoic.evaluate.png import write_png
+    from echoic.evaluate.report import render_table, write_report
     from echoic.read.tables import read_table
 
     model = open_model(run, device)
@@ -35,10 +38,15 @@ def evaluate(
     separator = options.get("separator", "|") if options.get("several") else None
     table = read_table(data, reading.over(model.config.data), said=listener(talk.quiet), label_separator=separator)
     scores = pipeline.evaluate(model, table.examples)
+    facts = score_facts(model, scores, Path(data).name, "given")
+    if html is not None:
+        write_report(html, facts)
+    if png is not None:
+        write_png(png, facts, listener(talk.quiet))
     if talk.json:
         say_json(scores)
         return
-    render(render_table(score_facts(model, scores, Path(data).name, "given")))
+    render(render_table(facts))
     if seen := scores.get("seen_in_training"):
         say(f"\n{seen:,} of these rows were trained on; {_unseen(scores)}")
 
