@@ -46,12 +46,12 @@ def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Find
     baselines = {name: {k: each[k] for k in SHOWN if k in each} for name, each in scores["baselines"].items()}
     return {
         "validation": {k: scores[k] for k in SHOWN if k in scores} | {"baselines": baselines},
-        "labels": journey.model.task.names,
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,
         "stopped_by": fitted.stopped_by,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "kernels": network.stack.kernels(),
+        "ngram_weights": 0 if network.ngrams is None else network.ngrams.weight.numel(),
+        "kernels": network.stack.kernels(training=True),
         "findings": [{"code": f.code, "level": f.level, "message": f.message, "count": f.count} for f in findings],
         "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9)),
         "peak_memory_mib": _peak_memory(),
@@ -90,7 +90,7 @@ def report(
         ],
         findings=[(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes],
         cost={
-            "parameters": f"{summary['parameters']:,}",
+            "parameters": f"{summary['parameters']:,}, and {summary['ngram_weights']:,} n-gram weights",
             "time": f"{seconds['all']:.0f} s (network {seconds['train']:.0f} s)",
             "speed": f"{summary['tokens_per_second']:,} tokens a second",
             "peak memory": f"{summary['peak_memory_mib']:,} MiB",
@@ -103,7 +103,8 @@ def report(
             ("from Python", f'echoic.load("{show(out, 4096)}").predict(["a text"])'),
         ],
         origin={k: str(v) for k, v in model.about.items() if isinstance(v, str | int)}
-        | {"data SHA-256": summary["data"]["sha256"], "python executable": Path(sys.executable).name},
+        | {f"{name} file SHA-256": digest for name, digest in summary["data"]["sha256"].items()}
+        | {"python executable": Path(sys.executable).name},
     )
 
 

@@ -7,6 +7,8 @@ down from here as a function.
 
 from __future__ import annotations
 
+import hashlib
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -33,12 +35,13 @@ from echoic.facts import Journey
 from echoic.layers.dropout import Noise
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.text import choose
-from echoic.read.check import check_parts, require_trainable
+from echoic.read.check import Finding, check_parts, require_trainable
 from echoic.read.split import split
 from echoic.read.tables import Table, read_table
 from echoic.tasks.base import Dataset, Say, Task
 from echoic.train import lock
 from echoic.train.augment import augment
+from echoic.train.loop import Interrupted
 from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams
 from echoic.train.progress import Silent, Watcher, watcher
@@ -74,6 +77,9 @@ def fit(
         said(
             f"{train_data.cut[0]:,} training texts were cut to {config.text.max_tokens:,} tokens; {train_data.cut[1]:,} tokens are not read"
         )
+    for line in network.stack.kernels(training=True):
+        if ": reference: " in line:
+            said(f"slow kernel: {line}")
     clock.lap("prepare")
 
     def batches(epoch: int) -> list[np.ndarray]:
@@ -112,7 +118,9 @@ def fit(
         said=said,
     )
     clock.lap("finish")
-    model = Model(config, task, network, _about(config), seen=np.unique(fingerprints([e.input for e in train])))
+    model = Model(
+        config, task, network, _about(config), seen=np.unique(fingerprints([e.input for e in (*train, *valid)]))
+    )
     outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
     return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
 
@@ -180,7 +188,11 @@ def train(
     if resume and not (out / "config.toml").is_file():
         raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
     with lock.hold(out):
-        config = _settle(out, config, resume, force)
+        if not resume:
+            _refuse_existing(out, force)
+        elif config is None:
+            config = Config.load(out / "config.toml")
+        config = config or Config()
         notes: list[str] = []
 
         def hear(note: str) -> None:
@@ -188,47 +200,74 @@ def train(
             said(note)
 
         parts, tables = read_parts(data, valid, config, hear)
-        require_trainable(parts["train"], config.data.min_class_count, show(data))
         findings = check_parts(parts)
         for finding in findings:
             if finding.level == "error":
                 raise DataError(f"{show(data)}: {finding.code}: {finding.message}")
-            hear(f"{finding.code}: {finding.message}")
-        digest = tables["train"].digest
-        journey = fit(
-            parts["train"],
-            parts["valid"],
-            config,
-            run=out,
-            resume=resume,
-            watch=watch,
-            said=hear,
-            fingerprint=_fingerprint(config, tables),
-        )
-        if str(data) != "-" and _digest_now(data) != digest:
-            raise CheckFailed(
-                f"{show(data)}: changed while it was trained on; the run in {show(out)} mixes two versions, train again"
+            said(f"{finding.code}: {finding.message}")
+        if not resume:
+            _begin(out, config)
+        sources = {"train": data, "valid": valid}
+        try:
+            journey = fit(
+                parts["train"],
+                parts["valid"],
+                config,
+                run=out,
+                resume=resume,
+                watch=watch,
+                said=hear,
+                fingerprint=_fingerprint(config, tables),
             )
-        model = journey.model
-        model.baseline = fit_baseline(model.task, parts, hear)
-        assert journey.valid.targets is not None
-        scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, journey.valid.targets)
-        summary = facts.summary(journey, scores, findings) | {
-            "data": {
-                "path": show(data, 4096),
-                "sha256": digest,
-                "rows": {name: len(part) for name, part in parts.items()},
-            },
-            "command": command or show(" ".join(sys.argv), 4096),
-        }
-        summary["seconds"]["all"] = round(time.time() - started, 1)
-        columns = {"text": tables["train"].text, "label": tables["train"].label}
-        model.config = config.model_copy(update={"data": config.data.model_copy(update=columns)})
-        model.about |= summary
-        model.save(out / "bundle")
-        page = facts.report(journey, scores, parts, findings, notes, summary, out)
-        write_report(out / "report.html", page)
-        return {**summary, "run": show(out, 4096), "report": show(out / "report.html", 4096), "facts": page}
+            return _finish(journey, parts, tables, findings, notes, out, started, command, sources)
+        except KeyboardInterrupt:
+            how = "stopped; the steps that were made are saved, and the same command with --resume goes on"
+            raise Interrupted(signal.SIGINT, how) from None
+
+
+def _finish(
+    journey: Journey,
+    parts: dict[str, list[Example]],
+    tables: Mapping[str, Table],
+    findings: Sequence[Finding],
+    notes: Sequence[str],
+    out: Path,
+    started: float,
+    command: str,
+    sources: Mapping[str, str | Path | None],
+) -> dict[str, Any]:
+    """The baseline beside the model, the bundle, the report, and the summary of it all."""
+    for name, source in sources.items():
+        if source is not None and Path(source).is_file() and _digest_now(source) != tables[name].digest:
+            raise CheckFailed(
+                f"{show(source)}: changed while it was trained on; the model in {show(out)} is of the rows as they were, train again"
+            )
+    model, valid = journey.model, journey.valid
+    assert valid.targets is not None
+    model.baseline = fit_baseline(model.task, parts, lambda note: None)
+    scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
+    summary = facts.summary(journey, scores, findings) | {
+        "data": {
+            "path": show(sources["train"], 4096),
+            "sha256": {name: table.digest for name, table in tables.items()},
+            "rows": {name: len(part) for name, part in parts.items()},
+        },
+        "command": command or show(" ".join(sys.argv), 4096),
+    }
+    summary["seconds"]["all"] = round(time.time() - started, 1)
+    columns = {"text": tables["train"].text, "label": tables["train"].label}
+    model.config = model.config.model_copy(update={"data": model.config.data.model_copy(update=columns)})
+    model.about |= summary
+    model.save(out / "bundle")
+    page = facts.report(journey, scores, parts, findings, notes, summary, out)
+    write_report(out / "report.html", page)
+    return {
+        **summary,
+        "labels": model.task.names,
+        "run": show(out, 4096),
+        "report": show(out / "report.html", 4096),
+        "facts": page,
+    }
 
 
 def read_parts(
@@ -237,6 +276,7 @@ def read_parts(
     """The training and the validation part: from two files, or split from one, classes in proportion."""
     separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
     table = read_table(data, config.data, said=said, label_separator=separator)
+    require_trainable(table.examples, config.data.min_class_count, show(data))
     if valid is not None:
         other = read_table(valid, config.data, said=said, label_separator=separator, like=table.chosen)
         return {"train": table.examples, "valid": other.examples}, {"train": table, "valid": other}
@@ -245,14 +285,19 @@ def read_parts(
     return parts, {"train": table}
 
 
-def _settle(out: Path, config: Config | None, resume: bool, force: bool) -> Config:
-    """The locked run folder and its configuration: made anew, or the one of the run to go on with."""
-    stated = out / "config.toml"
-    if resume:
-        return Config.load(stated) if config is None else config
-    if any(path.name != lock.NAME for path in out.iterdir()) and not force:
+def _refuse_existing(out: Path, force: bool) -> None:
+    """Only a run is ever started over: --force replaces nothing that echoic did not write."""
+    others = [path for path in out.iterdir() if path.name != lock.NAME]
+    if others and not force:
         raise CannotCreate(f"{show(out)}: exists already; --resume goes on with it, --force starts over")
-    config = config or Config()
+    if others and not (out / "config.toml").is_file():
+        raise CannotCreate(
+            f"{show(out)}: holds other things than a run, which --force does not replace; choose another place"
+        )
+
+
+def _begin(out: Path, config: Config) -> None:
+    """A run folder with nothing of an earlier run in it."""
     try:
         for old in ("metrics.jsonl", "report.html"):
             (out / old).unlink(missing_ok=True)
@@ -260,8 +305,7 @@ def _settle(out: Path, config: Config | None, resume: bool, force: bool) -> Conf
         durable.remove(out / "bundle")
     except OSError as error:
         raise durable.translate(error, out) from error
-    durable.write_file(stated, config.to_toml().encode())
-    return config
+    durable.write_file(out / "config.toml", config.to_toml().encode())
 
 
 def _fingerprint(config: Config, tables: Mapping[str, Table]) -> dict[str, Any]:
@@ -271,7 +315,8 @@ def _fingerprint(config: Config, tables: Mapping[str, Table]) -> dict[str, Any]:
 
 
 def _digest_now(path: str | Path) -> str:
-    return durable.sha256(Path(path).read_bytes())
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fit_baseline(task: Any, parts: Mapping[str, Sequence[Example]], said: Say = silent) -> Baseline:
@@ -296,7 +341,7 @@ def fit_baseline(task: Any, parts: Mapping[str, Sequence[Example]], said: Say = 
 def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     """Scores on these examples, with the baselines beside them and an interval on the difference.
 
-    Rows whose text the model was trained on are counted, and if there are any, the scores without
+    Rows whose text was used in training or validation are counted, and if there are any, the scores without
     them stand under `unseen`.
     """
     task = model.task

@@ -46,7 +46,7 @@ def test_scores_as_a_page_and_a_picture(call: Call, run: Path, held_out: Path, t
 
 
 def test_training_rows_are_pointed_out(call: Call, run: Path, csv_file: Path) -> None:
-    assert "of these rows were trained on; on the other" in call("evaluate", run, csv_file).out
+    assert "of these rows were used in training or validation; " in call("evaluate", run, csv_file).out
 
 
 def test_columns_may_have_other_names(call: Call, run: Path, held_out: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from echoic.core import bundle, durable
-from echoic.core.errors import BundleError, InputMissing
+from echoic.core.errors import BundleError, CannotCreate, InputMissing
 
 FILES = {
     "model.safetensors": bytes(range(0, 256, 8)),
@@ -123,6 +123,26 @@ def test_nothing_there(tmp_path: Path) -> None:
         bundle.read(tmp_path / "absent", "bundle")
     with pytest.raises(BundleError, match="not a bundle"):
         bundle.read(tmp_path, "bundle")
+
+
+def test_nothing_but_a_bundle_is_ever_replaced(tmp_path: Path) -> None:
+    (tmp_path / "models" / "other").mkdir(parents=True)
+    (tmp_path / "note.txt").write_text("mine")
+    for place in ("models", "note.txt"):
+        with pytest.raises(CannotCreate, match="is no bundle"):
+            bundle.write(tmp_path / place, "bundle", {}, FILES)
+    assert (tmp_path / "models" / "other").is_dir()
+    assert (tmp_path / "note.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    for content in (FILES, {"a": b"b"}):
+        bundle.write(tmp_path / "empty", "bundle", {}, content)
+        assert bundle.read(tmp_path / "empty", "bundle").files == content
+
+
+def test_a_manifest_too_large_to_be_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(CannotCreate, match="manifest of"):
+        bundle.write(tmp_path / "b", "bundle", {"labels": ["x" * 100] * 20_000}, FILES)
+    assert not (tmp_path / "b").exists()
 
 
 def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:

@@ -81,13 +81,13 @@ def _model(
             hint(f"using the model in {run}; --force trains it anew")
         return model.load(run)
     files = {f"{name}.csv": _csv(rows) for name, rows in parts.items()}
-    durable.write_folder(out / "data", files)
+    durable.write_folder(out / "reviews", files)
     watch = watcher(quiet)
     pipeline.train(
-        out / "data" / "train.csv",
+        out / "reviews" / "train.csv",
         run,
         settings.build(Reading(), Config().override([BUDGET])),
-        valid=out / "data" / "valid.csv",
+        valid=out / "reviews" / "valid.csv",
         resume=(run / "config.toml").is_file() and not force,
         force=force,
         watch=watch,

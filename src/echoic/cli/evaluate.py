@@ -48,7 +48,7 @@ def evaluate(
         return
     render(render_table(facts))
     if seen := scores.get("seen_in_training"):
-        say(f"\n{seen:,} of these rows were trained on; {_unseen(scores)}")
+        say(f"\n{seen:,} of these rows were used in training or validation; {_unseen(scores)}")
 
 
 def open_model(run: str, device: str | None = None) -> Model:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from echoic.core import durable
-from echoic.core.errors import BundleError, InputMissing, show
+from echoic.core.errors import BundleError, CannotCreate, InputMissing, show
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -40,7 +40,12 @@ def canonical(value: Any) -> bytes:
 
 
 def write(path: Path, kind: str, about: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Writes the folder in one step; an older one at `path` is replaced."""
+    """Writes the folder in one step; an older bundle at `path` is replaced, and nothing else ever is.
+
+    Raises CannotCreate where something stands that is no bundle.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise CannotCreate(f"{show(path, 300)}: exists and is no bundle; choose another place")
     manifest = {
         "format": FORMAT,
         "kind": kind,
@@ -48,7 +53,10 @@ def write(path: Path, kind: str, about: Mapping[str, Any], files: Mapping[str, b
         "files": {name: {"bytes": len(data), "sha256": durable.sha256(data)} for name, data in files.items()},
     }
     manifest["sha256"] = durable.sha256(canonical(manifest))
-    durable.write_folder(path, {**files, MANIFEST: canonical(manifest)})
+    whole = canonical(manifest)
+    if len(whole) > MANIFEST_LIMIT:
+        raise CannotCreate(f"{show(path, 300)}: a manifest of {len(whole):,} bytes is more than {MANIFEST_LIMIT:,}")
+    durable.write_folder(path, {**files, MANIFEST: whole})
 
 
 def read(path: str | Path, kind: str) -> Bundle:

@@ -2,7 +2,7 @@
 
 `Config.load(path)` reads TOML, `config.save(path)` writes it back with every default filled in,
 `config.override(["model.cell.kind=gru"])` is `--set`. Unknown keys are refused with the nearest
-name. Options that belong to one cell or one task (`model.cell.peephole`, `task.multilabel`) are
+name. Options that belong to one cell or one task (`model.cell.peephole`, `task.several`) are
 declared in that cell's or task's own file, as a model named `Options`, and checked when it is built.
 """
 
@@ -94,7 +94,7 @@ class DataConfig(Section):
     )
     skip_bad: bool = Field(False, description="drop rows with too few or too many fields, and count them")
     drop_unlabelled: bool = Field(False, description="drop rows without a label, and count them")
-    max_bytes: Positive | Annotated[int, Field(ge=1)] = Field(
+    max_bytes: Annotated[int, Field(ge=1)] = Field(
         1 << 30, description="refuse a file that expands past this many bytes"
     )
     max_field: Annotated[int, Field(ge=1)] = Field(
