@@ -28,6 +28,7 @@ from echoic import SequenceClassifier
 from echoic.core.config import Config, describe
 from echoic.core.errors import ConfigError, DataError
 from echoic.estimators import KEYS
+from echoic.train.signals import Interrupted
 
 TINY: dict[str, Any] = {
     "hidden_size": 4,
@@ -227,6 +228,31 @@ def test_several_labels_as_a_table() -> None:
     assert model.score(TEXTS, y) == accuracy_score(y, answers) > 0.7
 
 
+def test_a_label_that_no_training_row_has_is_never_answered() -> None:
+    """Usual in the folds of a cross-validation; the first column too, as -1 must not mean the last one."""
+    y = np.array([[0, "y" in text, 0, "a" in text.split()] for text in TEXTS], int)
+    model = SequenceClassifier(**TINY, multilabel=True).fit(TEXTS, y)
+    found = model.predict_proba(TEXTS)
+    assert found.shape == y.shape
+    assert not found[:, [0, 2]].any()
+    assert found[:, [1, 3]].all()
+    model.model_.task.thresholds[:] = 0.0
+    assert model.predict(TEXTS).sum(0).tolist() == [0, len(TEXTS), 0, len(TEXTS)]
+    assert model.score(TEXTS, np.array([[0, 1, 0, 1]] * len(TEXTS))) == 1.0
+
+
+def test_a_label_of_validation_rows_only_does_not_stop_the_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.arange(len(TEXTS))
+    monkeypatch.setattr("echoic.read.split.split", lambda *_: (rows[:36], rows[36:]))
+    y = [["why"] * ("y" in text) + ["last"] * (i == 47) for i, text in enumerate(TEXTS)]
+    model = SequenceClassifier(**TINY, multilabel=True, verbose=1).fit(TEXTS, y)
+    assert "1 labels stand in validation rows only and are never answered: 'last'" in capsys.readouterr().err
+    assert model.classes_.tolist() == ["last", "why"]
+    assert not model.predict_proba(TEXTS)[:, 0].any()
+
+
 def test_soft_labels() -> None:
     y = np.array([[0.1, 0.2, 0.7] if "z" in text else [0.6, 0.3, 0.1] for text in TEXTS])
     model = SequenceClassifier(**TINY).fit(TEXTS, y)
@@ -250,6 +276,37 @@ def test_a_group_never_stands_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> 
     assert not train & valid
 
 
+def test_a_group_that_is_nothing_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    from echoic import pipeline
+
+    seen: list[Any] = []
+    right = pipeline.fit
+    monkeypatch.setattr(
+        pipeline, "fit", lambda a, b, *rest, **more: seen.extend([*a, *b]) or right(a, b, *rest, **more)
+    )
+    nothing = [None, float("nan"), np.nan, pd.NA, pd.NaT]
+    SequenceClassifier(**TINY).fit(TEXTS, LABELS, groups=[*nothing, 7, "x", *nothing * 8, 1.0])
+    assert {example.row: example.group for example in seen if example.group is not None} == {6: "7", 7: "x", 48: "1.0"}
+
+
+@pytest.mark.parametrize(("signum", "stops"), [(2, KeyboardInterrupt), (15, SystemExit)])
+def test_a_signal_ends_a_grid_search_and_is_no_failed_fold(
+    signum: int, stops: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echoic import pipeline
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise Interrupted(signum, "stopped after step 1")
+
+    monkeypatch.setattr(pipeline, "fit", stopped)
+    with pytest.raises(stops) as caught:
+        GridSearchCV(SequenceClassifier(**TINY), {"ngrams": [False, True]}, cv=2).fit(TEXTS, LABELS)
+    if isinstance(caught.value, SystemExit):
+        assert caught.value.code == 143
+    else:
+        assert "stopped after step 1" in str(caught.value)
+
+
 def test_class_weight_moves_the_answers() -> None:
     y = ["rare" if "z" in text and i % 3 == 0 else "often" for i, text in enumerate(TEXTS)]
     plain, balanced = (
@@ -257,6 +314,22 @@ def test_class_weight_moves_the_answers() -> None:
         for weight in (None, "balanced")
     )
     assert balanced.predict_proba(TEXTS)[:, 1].mean() > plain.predict_proba(TEXTS)[:, 1].mean()
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        ([(1, "a"), ("b",)], "some labels are text"),
+        ([("a", None), ("b",)], r"row 1: .*a label is none"),
+        ([("a",), (float("nan"), "b")], r"row 2: .*a label is none"),
+        ([("a",), (("b", "c"),)], r"row 2: .*a collection itself"),
+        (["a", "b"], r"row 1 is 'a'"),
+    ],
+)
+def test_bad_collections_of_labels_are_told_in_one_line(y: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says) as caught:
+        SequenceClassifier(**TINY, multilabel=True).fit(["a", "b"], y)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from echoic import pipeline, tuning
 from echoic.core.config import Config, describe
-from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, Locked, Unavailable
+from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, Locked, OutOfMemory, Unavailable
 from echoic.train.signals import Interrupted
 from echoic.tuning import SPACE, Range, propose, tune
 
@@ -188,6 +188,34 @@ def test_a_trial_that_diverges_is_told_and_the_search_goes_on(
         search(data, tmp_path / "other", trials=1)
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        DataError("the rows are none"),
+        OutOfMemory("out of memory at step 1"),
+        ConfigError("layer_norm and batch_norm: choose one"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_one_bad_trial_does_not_end_the_search(
+    failure: Exception, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, calls = pipeline.fit, []
+
+    def fails(*given: Any, **more: Any) -> Any:
+        calls.append(0)
+        if len(calls) == 1:
+            raise failure
+        return right(*given, **more)
+
+    monkeypatch.setattr(pipeline, "fit", fails)
+    found = search(data, tmp_path / "out", trials=2)
+    assert [(trial["score"] is None, trial["error"]) for trial in found["trials"]] == [
+        (True, str(failure)),
+        (False, None),
+    ]
+
+
 def test_each_choice_of_the_shipped_space_trains(data: Path, tmp_path: Path) -> None:
     found = search(data, tmp_path / "out", space=SPACE, trials=2, updates=2)
     assert all(trial["error"] is None for trial in found["trials"])
@@ -222,6 +250,31 @@ def test_a_setting_that_would_change_nothing_or_the_measure_is_no_part_of_a_spac
 ) -> None:
     with pytest.raises(ConfigError, match=f"{key}: cannot be searched"):
         search(data, tmp_path / "out", space={key: (1, 2)})
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ({"model.hidden": (4, 0)}, "model.hidden=0: .*/model/hidden"),
+        ({"model.pool": ("max", "sum")}, "model.pool=sum"),
+        ({"model.hiden": (4,)}, "did you mean 'hidden'"),
+        ({"model.cell.peepholes": (True,)}, "did you mean 'peephole'"),
+        ({"model.cell.kind": ("lstm", "gru"), "model.cell.peephole": (True, False)}, "model.cell.kind=gru.*'peephole'"),
+        ({"task.severl": (True,)}, "did you mean 'several'"),
+        ({"train.lr": Range(-1.0, 0.1)}, "train.lr=-1.0"),
+        ({"train.lr": Range(0.1, 0.01)}, "low end"),
+        ({"model.dropout_output": Range(0.0, 0.5, log=True)}, "low end"),
+        ({"model.hidden": Range(2, 64)}, "list its values"),
+        ({"model.hidden": ()}, "nothing to choose from"),
+    ],
+)
+def test_every_choice_is_checked_before_the_first_trial(
+    space: dict[str, Any], says: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "fit", lambda *_, **__: pytest.fail("a trial was made"))
+    with pytest.raises(ConfigError, match=says):
+        search(data, tmp_path / "out", space=space)
+    assert not (tmp_path / "out").exists()
 
 
 def test_threads_may_change_and_a_damaged_file_is_named(data: Path, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ and `echoic predict` open: a verified folder, never a pickle. The estimator obje
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -130,8 +130,11 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(self, X: Sequence[str], y: Any, groups: Sequence[Any] | None = None) -> Self:
-        """Trains. Rows of equal `groups` never stand on both sides of the validation split.
-        Raises DataError (a ValueError) for texts or labels that are none, ConfigError for a setting."""
+        """Trains. Rows of equal `groups` never stand on both sides of the validation split; a group that is
+        None or NaN is none. With multilabel=True a label that no training row has is never answered.
+
+        Raises DataError (a ValueError) for texts or labels that are none, ConfigError for a setting,
+        KeyboardInterrupt at Ctrl-C and SystemExit(143) at SIGTERM, which no search over estimators takes for a failed fit."""
         from echoic import pipeline
         from echoic.read.split import split
         from echoic.train.progress import watcher
@@ -142,36 +145,39 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"X has {len(texts)} texts (n_samples={len(texts)}); needs at least 2, one to validate on")
         if groups is not None:
             _same_length(texts, groups, "groups")
-        keys = [None] * len(texts) if groups is None else [str(group) for group in groups]
+        groups = [None] * len(texts) if groups is None else groups
+        keys = [None if _is_nothing(group) else str(group) for group in groups]
         rows = zip(texts, targets.labels, keys, strict=True)
         examples = [Example(text, label, key, i) for i, (text, label, key) in enumerate(rows, 1)]
         config = self._config()
         said = _to_stderr if self.verbose else pipeline.silent
         first, second = split(examples, config.data.valid_fraction, config.seed, said)
-        with _threads_kept():
+        train, valid = [examples[i] for i in first], [examples[i] for i in second]
+        with _threads_kept(), _interrupting():
             journey = pipeline.fit(
-                [examples[i] for i in first],
-                [examples[i] for i in second],
+                train,
+                _within(train, valid, said) if self.multilabel else valid,
                 config,
                 watch=watcher(quiet=not self.verbose),
                 said=said,
             )
         self.classes_, self._form = targets.classes, targets.form
         self.model_ = journey.model
-        self._columns = [journey.model.task.names.index(name) for name in targets.names]
+        place = {name: i for i, name in enumerate(journey.model.task.names)}
+        self._columns = np.array([place.get(name, -1) for name in targets.names], np.int64)
         self.history_ = journey.fitted.history
         self.n_iter_ = len(self.history_)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> np.ndarray:
         """(N, C) float64, columns as in `classes_`. Rows sum to 1, unless multilabel, where each number
-        is the probability of one label."""
+        is the probability of one label, 0 for one that no training row had."""
         check_is_fitted(self)
         texts = _texts(X)
         if not texts:
             return np.empty((0, len(self.classes_)))
         outputs = self.model_.outputs(texts).astype(np.float64)
-        return np.asarray(self.model_.task.probabilities(outputs)[:, self._columns])
+        return np.where(self._columns >= 0, self.model_.task.probabilities(outputs)[:, self._columns], 0.0)
 
     def predict(self, X: Sequence[str]) -> Any:
         """(N,) the most probable labels. Multilabel: in the form that `fit` was given, a list of tuples of
@@ -179,7 +185,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         if not self.multilabel:
             return self.classes_[probabilities.argmax(1)]
-        given = probabilities >= self.model_.task.thresholds[self._columns]
+        given = (probabilities >= self.model_.task.thresholds[self._columns]) & (self._columns >= 0)
         if self._form == "indicator":
             return given.astype(np.int64)
         return [tuple(self.classes_[row].tolist()) for row in given]
@@ -240,7 +246,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Targets:
     """y as the house writes it: `classes` in the type they came in, their `names`, one Label a text."""
 
@@ -257,8 +263,8 @@ def _read_targets(y: Any, multilabel: bool) -> _Targets:
         return _indicator(np.asarray(y)) if _is_table(y) else _lists(y)
     if _is_table(y) and np.asarray(y).shape[1] > 1:
         return _soft(np.asarray(y))
-    if isinstance(y, (list, tuple)) and len({isinstance(label, str) for label in y if label is not None}) > 1:
-        raise DataError("y: some labels are text and some are not; make them all text, or all numbers")
+    if isinstance(y, (list, tuple)):
+        _one_type(y)
     try:
         y = column_or_1d(y, warn=True)
     except ValueError as error:
@@ -301,15 +307,23 @@ def _lists(y: Any) -> _Targets:
     for i, row in enumerate(rows, 1):
         if isinstance(row, (str, bytes)) or not hasattr(row, "__iter__"):
             raise DataError(f"y: row {i} is {show(row)!r}; with multilabel=True each row is a collection of labels")
+    rows = [[label.item() if isinstance(label, np.generic) else label for label in row] for row in rows]
     flat = [label for row in rows for label in row]
+    for i, row in enumerate(rows, 1):
+        if any(map(_is_nothing, row)):
+            raise DataError(f"y: row {i}: {show(row)}: a label is none; leave it out")
+        if any(hasattr(label, "__iter__") and not isinstance(label, str) for label in row):
+            raise DataError(f"y: row {i}: {show(row)}: a label is a collection itself; want text or a number")
+    _one_type(flat)
     classes = _sorted(np.array(flat)) if flat else np.empty(0, object)
     names = _names(classes)
     place = dict(zip(classes.tolist(), names, strict=True))
-    return _Targets("lists", classes, names, [tuple(place[_plain(label)] for label in row) for row in rows])
+    return _Targets("lists", classes, names, [tuple(place[label] for label in row) for row in rows])
 
 
-def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, np.generic) else label
+def _one_type(labels: Sequence[Any]) -> None:
+    if len({isinstance(label, str) for label in labels if label is not None}) > 1:
+        raise DataError("y: some labels are text and some are not; make them all text, or all numbers")
 
 
 def _sorted(y: np.ndarray) -> np.ndarray:
@@ -328,8 +342,28 @@ def _names(classes: np.ndarray) -> list[str]:
 
 def _no_nothing(y: np.ndarray) -> None:
     for i, label in enumerate(y.tolist(), 1):
-        if label is None or (isinstance(label, float) and label != label):
+        if _is_nothing(label):
             raise DataError(f"y: row {i} has no label ({label!r}); drop such rows")
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether it stands for no value: None, NaN, NaT, pandas.NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA says neither yes nor no
+        return True
+    except ValueError:  # an array
+        return False
+
+
+def _within(train: Sequence[Example], valid: Sequence[Example], said: Callable[[str], None]) -> list[Example]:
+    """The validation rows without the labels that no training row has, as one of few rows may be."""
+    known = {name for example in train for name in example.target}
+    unknown = {name for example in valid for name in example.target} - known
+    if unknown:
+        listed = ", ".join(repr(show(name, 30)) for name in sorted(unknown)[:5])
+        said(f"{len(unknown):,} labels stand in validation rows only and are never answered: {listed}")
+    return [dataclasses.replace(e, target=tuple(name for name in e.target if name in known)) for e in valid]
 
 
 def _texts(X: Any) -> list[str]:
@@ -359,6 +393,17 @@ def _threads_kept() -> Iterator[None]:
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def _interrupting() -> Iterator[None]:
+    """Ctrl-C and SIGTERM as Python's own: GridSearchCV would count Interrupted, an Exception, as a failed fold."""
+    from echoic.train.signals import Interrupted
+
+    try:
+        yield
+    except Interrupted as stopped:
+        raise KeyboardInterrupt(str(stopped)) if stopped.exit_code == 130 else SystemExit(stopped.exit_code) from None
 
 
 def _to_stderr(note: str) -> None:

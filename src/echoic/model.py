@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from echoic.batch.buckets import plan
 from echoic.core import bundle, registry
 from echoic.core.config import Config
-from echoic.core.errors import Unavailable, show
+from echoic.core.errors import BundleError, EchoicError, Unavailable, UsageError, show
 from echoic.core.types import Example
 from echoic.evaluate.baselines import Baseline
 from echoic.read.keys import text_key
@@ -24,6 +25,9 @@ from echoic.tasks.base import Dataset, Task
 
 PREDICT_TOKENS = 65_536
 """Tokens with padding in one batch while predicting; changes speed and memory, no answer."""
+
+FOREIGN = (KeyError, ValueError, TypeError, IndexError, OverflowError, RuntimeError, SafetensorError)
+"""What files that echoic did not write can raise where they are read."""
 
 
 @dataclass
@@ -41,17 +45,20 @@ class Model:
 
     def outputs(self, inputs: Sequence[Any]) -> np.ndarray:
         """The network's outputs for these inputs, in their order: (N, C) logits for `classify`."""
+        _require_list(inputs)
         data = self.task.encode([Example(x) for x in inputs])
         return map_batches(lambda x, n: [self.network(x, n)], data, self.task, self.config)[0]
 
     def predict(self, inputs: Sequence[Any], **options: Any) -> list[Any]:
         """Records, one an input. Options are the task's own (`min_confidence` for `classify`)."""
+        _require_list(inputs)
         if len(inputs) == 0:
             return []
         return list(self.task.decode(inputs, self.outputs(inputs), **options))
 
     def predict_stream(self, inputs: Iterable[Any], chunk: int = 1024, **options: Any) -> Iterator[Any]:
         """The same for any number of inputs, `chunk` of them in memory at a time."""
+        _require_list(inputs)
         waiting: list[Any] = []
         for each in inputs:
             waiting.append(each)
@@ -75,17 +82,37 @@ class Model:
         bundle.write(Path(path), "bundle", self.about, files)
 
 
-def load(path: str | Path) -> Model:
-    """A run folder or a bundle -> Model. Raises BundleError, naming the file, if a bit is wrong."""
-    path = Path(path)
-    inside = path / "bundle"
+def load(path: str | Path, device: str = "cpu") -> Model:
+    """A run folder or a bundle -> Model on `device`, whichever it was trained on.
+
+    Raises BundleError, naming the file, if a bit is wrong or the files are not of one model;
+    Unavailable if the device is not here.
+    """
+    inside = Path(path) / "bundle"
     opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
-    config = Config.parse(opened.json("config.json"), show(path / "config.json"))
+    try:
+        model = _open(opened, device)
+    except EchoicError:
+        raise
+    except FOREIGN as error:
+        what = show(f"{type(error).__name__}: {error}", 200)
+        raise BundleError(f"{show(opened.path, 300)}: not a model that this release can open ({what})") from None
+    model.network.to(device_of(model.config))
+    return model
+
+
+def _open(opened: bundle.Bundle, device: str) -> Model:
+    """The model of verified files, still in the memory of the CPU."""
+    for name in ("config.json", "model.safetensors"):
+        if name not in opened.files:
+            raise BundleError(f"{show(opened.path / name, 300)}: missing")
+    config = Config.parse(opened.json("config.json"), show(opened.path / "config.json", 300))
+    config = config.model_copy(update={"device": device})
     task = registry.get("task", config.task.kind).from_files(opened.files, config)
     network = task.restore(load_tensors(opened.files["model.safetensors"]))
     baseline = Baseline.from_files(opened.files) if "baseline.safetensors" in opened.files else None
     seen = np.frombuffer(opened.files["seen.bin"], "<u8") if "seen.bin" in opened.files else None
-    return Model(config, task, network.to(device_of(config)), opened.about, baseline, seen)
+    return Model(config, task, network, opened.about, baseline, seen)
 
 
 def fingerprints(texts: Sequence[str]) -> np.ndarray:
@@ -96,13 +123,17 @@ def fingerprints(texts: Sequence[str]) -> np.ndarray:
 def map_batches(
     function: Callable[[Tensor, Tensor], Sequence[Tensor]], data: Dataset, task: Task, config: Config
 ) -> list[np.ndarray]:
-    """Runs `function(inputs, lengths) -> [(B, ...), ...]` over a data set, results in its order."""
+    """Runs `function(inputs, lengths) -> [(B, ...), ...]` over a data set, results in its order.
+
+    Over no rows it runs once, on a batch of none, which tells the other sizes of the empty results.
+    """
     out: list[np.ndarray] = []
     device = device_of(config)
     with torch.inference_mode():
-        for index in plan(data.lengths, 256, PREDICT_TOKENS):
+        for index in plan(data.lengths, 256, PREDICT_TOKENS) or [np.empty(0, np.int64)]:
             batch = task.collate(data, index)
-            results = function(torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device))
+            inputs, lengths = torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)
+            results = function(inputs if len(index) else inputs.new_zeros(0, 1, *inputs.shape[2:]), lengths)
             for i, result in enumerate(results):
                 if len(out) <= i:
                     out.append(np.empty((len(data), *result.shape[1:]), np.float32))
@@ -118,6 +149,12 @@ def device_of(config: Config) -> torch.device:
         present = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise Unavailable(f"device {show(config.device)!r} is not here (present: {', '.join(present)})") from None
     return device
+
+
+def _require_list(inputs: Any) -> None:
+    """A bare text is a sequence too, of its characters, and each would be answered."""
+    if isinstance(inputs, str | bytes):
+        raise UsageError(f"predict wants a list of texts, got one text: put it in a list ({show(inputs, 40)!r})")
 
 
 def _card(model: Model) -> str:

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from echoic.core import durable
+from echoic.core import durable, registry
 from echoic.core.bundle import canonical
-from echoic.core.config import Config
-from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, Unavailable, show
+from echoic.core.config import Config, check
+from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, Unavailable, show
 from echoic.core.types import Example
 from echoic.train import lock
 from echoic.train.signals import Interrupted
@@ -81,21 +81,19 @@ def tune(
     config: everything not in `space`; best.toml is this with the best settings in place.
     updates: `train.updates` of a trial; best.toml keeps the length that `config` gives.
     Returns {"best": trial, "trials": [{"number", "settings", "score", "seconds", "error"}], "monitor",
-    "config": path of best.toml, "run", "stopped_by": "trials" or "seconds"}; a trial whose training
-    diverged has the score None and says why.
-    Raises Unavailable without optuna, CannotCreate if `out` holds something else, ConfigError if it
-    holds a search over other data, settings or space, CheckFailed if every trial failed.
+    "config": path of best.toml, "run", "stopped_by": "trials" or "seconds"}; a trial that failed
+    (diverged, had no memory, could do nothing with the rows or the settings together) has the score None and says why.
+    Raises Unavailable without optuna, ConfigError if a choice of `space` is no legal setting, CannotCreate
+    if `out` holds something else, ConfigError if it holds a search over other data, settings or space,
+    CheckFailed if every trial failed.
     """
     from echoic import pipeline
 
     _optuna()
     if trials < 1 or updates < 1:
         raise ConfigError(f"trials and updates are at least 1, got {trials} and {updates}")
-    for key in space:
-        for start, why in NOT_SEARCHED.items():
-            if key.startswith(start):
-                raise ConfigError(f"{show(key)}: cannot be searched, as {why}")
     began, out, config = time.monotonic(), Path(out), config or Config()
+    _check_space(space, config)
     _refuse_another(out)
     with lock.hold(out):
         parts, tables = pipeline.read_parts(data, valid, config, said)
@@ -178,7 +176,7 @@ class _Search:
         try:
             journey = pipeline.fit(train, valid, config)
             score, self.monitor = float(journey.fitted.best_score), journey.model.task.monitor
-        except CheckFailed as failure:
+        except (CheckFailed, ConfigError, DataError, OutOfMemory) as failure:
             error = str(failure)
         except Interrupted as stopped:
             raise Interrupted(
@@ -215,13 +213,49 @@ class _Search:
         }
 
     def _with(self, settings: Mapping[str, Any]) -> Config:
-        return self.config.override(f"{key}={json.dumps(value)}" for key, value in settings.items())
+        return _changed(self.config, settings)
 
     def _write(self) -> None:
         state = {"about": self.about, "trials": self.trials, "monitor": self.monitor}
         durable.write_file(self.out / TRIALS, canonical(state))
         if self.best is not None:
             durable.write_file(self.out / BEST, self._with(self.best["settings"]).to_toml().encode())
+
+
+def _changed(config: Config, settings: Mapping[str, Any]) -> Config:
+    return config.override(f"{key}={json.dumps(value)}" for key, value in settings.items())
+
+
+def _check_space(space: Space, config: Config) -> None:
+    """Every choice must be a legal setting beside `config`, for every cell that is tried."""
+    for key, choice in space.items():
+        for start, why in NOT_SEARCHED.items():
+            if key.startswith(start):
+                raise ConfigError(f"{show(key)}: cannot be searched, as {why}")
+        values = (choice.low, choice.high) if isinstance(choice, Range) else choice
+        if not values:
+            raise ConfigError(f"{show(key)}: cannot be searched, as there is nothing to choose from")
+        if isinstance(choice, Range) and not (choice.low < choice.high and (choice.low > 0 or not choice.log)):
+            raise ConfigError(f"{show(key)}: cannot be searched, as {choice} has no low end below a high one")
+        cells = space.get("model.cell.kind")
+        cells = cells if isinstance(cells, tuple) else (config.model.cell.kind,)
+        for settings in ({"model.cell.kind": cell, key: value} for cell in cells for value in values):
+            try:
+                tried = _changed(config, settings)
+                for kind, chosen in (("cell", tried.model.cell), ("task", tried.task)):
+                    check(registry.get(kind, chosen.kind).Options, chosen.options, kind)
+            except ConfigError as error:
+                asked = ", ".join(f"{name}={value}" for name, value in settings.items())
+                raise ConfigError(f"cannot be searched: {show(asked, 200)}: {error}") from None
+            if isinstance(choice, Range) and not isinstance(_value_of(tried, key), float):
+                raise ConfigError(f"{show(key)}: cannot be searched as a range, as it is no fraction; list its values")
+
+
+def _value_of(config: Config, key: str) -> Any:
+    value: Any = config.model_dump()
+    for part in key.split("."):
+        value = value[part]
+    return value
 
 
 def _refuse_another(out: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.commands import PROGRAMME, Answer, process
+from cli.commands import PROGRAMME, TINY, Answer, process, sentences, write_csv
 from echoic.core import bundle
 from echoic.model import Model
 
@@ -79,6 +79,27 @@ def test_a_file_in_gives_a_file_out(call: Call, run: Path, texts: Path, tmp_path
     assert [r["text"] for r in rows] == [r["text"] for r in records]
     assert float(rows[1]["probabilities.pos"]) == records[1]["probabilities"]["pos"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["answers.csv", "answers.jsonl", "texts.csv"]
+
+
+def test_several_labels_are_joined_as_the_training_file_joined_them(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(("a/b;c", "a/b", "c", "")[i % 4], f"{text} {i}") for i, (_, text) in enumerate(sentences(60))]
+    data = write_csv(tmp_path / "tags.csv", rows)
+    out, answers = tmp_path / "run", tmp_path / "answers.csv"
+    several = ("--set=task.several=true", "--set=task.separator=;")
+    done = call("train", data, "--out", out, "-q", *TINY, *several)
+    assert done.code == 0, done.err
+
+    def both(self: Model, inputs: object, **options: object) -> object:
+        self.task.thresholds[:] = 0.0
+        yield from self.predict(list(inputs))  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Model, "predict_stream", both)
+    done = call("predict", out, "--input", data, "--output", answers, "-q")
+    assert done.code == 0, done.err
+    found = list(csv.DictReader(io.StringIO(answers.read_text(encoding="utf-8"), newline="")))
+    assert [each["labels"] for each in found] == ["a/b;c"] * len(rows)
 
 
 def test_a_file_without_output_gives_json_lines(call: Call, run: Path, texts: Path) -> None:

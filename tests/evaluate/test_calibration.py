@@ -7,7 +7,7 @@ import pytest
 
 from echoic.core.errors import DataError
 from echoic.evaluate import calibration, metrics
-from echoic.evaluate.calibration import combine, fit_scales, fit_temperature, probabilities
+from echoic.evaluate.calibration import fit_scales, probabilities
 
 
 def _drawn(seed: int, logits: np.ndarray, kind: metrics.Kind = "single") -> np.ndarray:
@@ -17,6 +17,11 @@ def _drawn(seed: int, logits: np.ndarray, kind: metrics.Kind = "single") -> np.n
     if kind == "several":
         return (generator.random(p.shape) < p).astype(np.float32)
     return (generator.random((len(p), 1)) > p.cumsum(1)).sum(1)
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray, kind: metrics.Kind = "single") -> float:
+    """The temperature of one path is 1 / its scale."""
+    return 1 / float(fit_scales([logits], targets, kind)[0])
 
 
 @pytest.mark.parametrize("kind", ["single", "several"])
@@ -45,7 +50,7 @@ def test_the_scales_are_where_the_loss_is_least() -> None:
     targets = _drawn(3, paths[0] * 0.7 + paths[1] * 0.1)
 
     def objective(scales: np.ndarray) -> float:
-        loss = metrics.row_losses(probabilities(combine(paths, scales)), targets).sum()
+        loss = metrics.row_losses(probabilities(np.tensordot(scales, paths, 1)), targets).sum()
         return float(loss + calibration.PULL / 2 * ((2 * scales - 1) ** 2).sum())
 
     found = fit_scales(paths, targets)

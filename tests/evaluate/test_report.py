@@ -109,6 +109,20 @@ def test_nothing_is_asked_of_a_network_and_no_script_runs() -> None:
     assert not re.search(r"url\(|@import|https?:|//[a-z]", html(_facts()).replace("<!doctype", ""))
 
 
+@pytest.mark.parametrize("kind", ["single", "several"])
+def test_a_score_on_validation_rows_says_what_they_chose(kind: metrics.Kind) -> None:
+    facts = _facts(kind=kind, part="validation")
+    said = "quote a test file's score."
+    assert verdict(facts).endswith(said)
+    assert ("thresholds" in verdict(facts)) == (kind == "several")
+    assert said in verdict(dataclasses.replace(facts, difference=None))
+    assert said in _read(html(facts)).text
+    out = io.StringIO()
+    Console(file=out, width=500).print(render_table(facts))
+    assert said in out.getvalue()
+    assert "These rows also chose" not in verdict(_facts(kind=kind))
+
+
 def test_anybodys_text_is_escaped_and_shown() -> None:
     page = html(_facts())
     assert "<script" not in page
@@ -162,7 +176,7 @@ def test_every_model_stands_in_the_one_table() -> None:
 
 def test_a_bare_run_has_a_report_too() -> None:
     whole = _facts()
-    bare = ReportFacts("run", whole.names, "single", "validation", {"model": whole.scores["model"]})
+    bare = ReportFacts("run", whole.names, "single", "test", {"model": whole.scores["model"]})
     assert _read(html(bare)).sections == ["verdict", "confusion", "classes", "calibration"]
     assert verdict(bare).endswith(").")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from echoic.layers.dropout import Noise, dropout, variational_dropout
+from echoic.layers.dropout import Noise, dropout
 
 
 def test_noise_is_a_function_of_seed_and_step() -> None:
@@ -29,14 +29,11 @@ def test_a_mask_is_zero_or_the_inverse_and_its_mean_is_one(dtype: torch.dtype) -
 
 def test_nothing_is_dropped_without_noise_or_rate() -> None:
     x = torch.randn(2, 3, 4)
-    for drop in (dropout, variational_dropout):
-        assert torch.equal(drop(x, 0.9, None), x)
-        assert torch.equal(drop(x, 0.0, Noise(0, 0)), x)
-        assert not torch.equal(drop(x, 0.5, Noise(0, 0)), x)
+    assert torch.equal(dropout(x, 0.9, None), x)
+    assert torch.equal(dropout(x, 0.0, Noise(0, 0)), x)
+    assert not torch.equal(dropout(x, 0.5, Noise(0, 0)), x)
 
 
-def test_variational_dropout_takes_one_mask_for_all_steps() -> None:
-    dropped = variational_dropout(torch.ones(50, 7, 4), 0.5, Noise(0, 0))
-    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
-    elementwise = dropout(torch.ones(50, 7, 4), 0.5, Noise(0, 0))
-    assert not torch.equal(elementwise, elementwise[:, :1].expand_as(elementwise))
+def test_each_number_is_dropped_by_itself() -> None:
+    dropped = dropout(torch.ones(50, 7, 4), 0.5, Noise(0, 0))
+    assert not torch.equal(dropped, dropped[:, :1].expand_as(dropped))

@@ -38,11 +38,11 @@ def test_soft_fills_in_and_sums_to_one():
         (["x", "x"], "needs >= 2 classes, found 1: 'x'"),
         ([], "needs >= 2 classes, found 0"),
         ([(), ()], "needs >= 1 classes, found 0"),
-        ([f"id{i}" for i in range(200)], "labels look like ids: 200 classes in 200 rows"),
+        ([f"id{i}" for i in range(200)], "labels look like ids: 200 different ones in 200 rows"),
         (["a", None], "row 2: no label"),
         (["a", 3], "row 2: wants one label, got '3'"),
         ([{"a": 1.0}, ("a",)], "row 2: wants probabilities"),
-        ([{"a": 0.5, "b": 0.2}], "row 1: the probabilities sum to 0.7"),
+        ([{"a": 0.5, "b": 0.2}], "row 1: the soft labels sum to 0.7"),
         ([{"a": 1.5, "b": -0.5}], "row 1: the probability of 'b' is '-0.5'"),
         ([{"a": float("nan"), "b": 1}], "probability of 'a' is 'nan'"),
     ],
@@ -50,6 +50,18 @@ def test_soft_fills_in_and_sums_to_one():
 def test_refused(targets, message):
     with pytest.raises(DataError, match=message):
         Labels.fit(targets)
+
+
+def test_one_rule_says_what_looks_like_ids_and_how_far_a_sum_may_be_off():
+    """The rules are those of read/labels.py, so that a file and an array are told the same."""
+    with pytest.raises(DataError, match="labels look like ids: 11 different ones in 20 rows"):
+        Labels.fit([f"id{i % 11}" for i in range(20)])
+    assert len(Labels.fit([f"id{i % 10}" for i in range(20)]).names) == 10
+    assert len(Labels.fit([(f"tag{i}",) for i in range(30)]).names) == 30
+    soft = Labels.fit([{"a": 0.5, "b": 0.54}])
+    np.testing.assert_allclose(soft.encode([{"a": 0.5, "b": 0.54}]).sum(), 1)
+    with pytest.raises(DataError, match=r"sum to 1\.06"):
+        Labels.fit([{"a": 0.5, "b": 0.56}])
 
 
 def test_one_label_only_where_one_is_asked():

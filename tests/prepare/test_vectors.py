@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
+import hashlib
 import lzma
 import zipfile
 
 import numpy as np
 import pytest
 
-from echoic.core.errors import DataError, InputMissing
-from echoic.prepare.vectors import load_vectors
+from echoic.core.errors import DataError, InputMissing, StorageError
+from echoic.prepare.vectors import digest_of, load_vectors
 
 VOCABULARY = ["<pad>", "<unk>", "<empty>", "cat", "Dog", "中", "nowhere", "don't"]
 ROWS = {
@@ -102,11 +104,37 @@ def test_a_word_with_spaces_and_the_first_of_two(tmp_path):
         (gzip.compress(text())[:-12], "damaged"),
         (lzma.compress(text())[:-12], "damaged"),
         (b"1 " + b"9" * 12 + b"\ncat 1\n", "line 1: not a file of word vectors"),
+        (b"the 1 2 3\ncat   5\n", "line 2: 1 numbers, wants 3"),
+        (b"the 1 2 3\ncat 1  2\n", "line 2: 2 numbers, wants 3"),
+        (b"the 1 2 3\ncat 1\t9 2 3\n", "line 2: 4 numbers, wants 3"),
+        (gzip.compress(text())[:40] + b"\xff" * 30, "damaged"),
+        (bz2.compress(text())[:-12], "damaged"),
+        (bz2.compress(text())[:30] + b"\xff" * 60, "damaged"),
+        (lzma.compress(text())[:40] + b"\xff" * 60, "damaged"),
     ],
 )
 def test_refused(tmp_path, data, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         load(tmp_path, data)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_digest_is_that_of_the_file_as_it_stands(tmp_path):
+    data = FORMATS["gz"]
+    assert load(tmp_path, data).digest == digest_of(tmp_path / "v") == hashlib.sha256(data).hexdigest()
+    with pytest.raises(InputMissing, match="no such file"):
+        digest_of(tmp_path / "absent")
+
+
+def test_a_disk_that_fails_is_not_called_damage(tmp_path, monkeypatch):
+    (tmp_path / "v").write_bytes(text())
+
+    def fails(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("echoic.prepare.vectors._look", fails)
+    with pytest.raises(StorageError, match="Input/output error"):
+        load_vectors(tmp_path / "v", VOCABULARY)
 
 
 def test_zip_directory_and_nothing(tmp_path):

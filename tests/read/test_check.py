@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from echoic.core.types import Example
-from echoic.read.check import Finding, check_parts
+from echoic.read.check import Finding, check_parts, require_trainable
 from echoic.read.keys import FOLDED, classes_of, text_key
 
 GOOD = ["excellent", "superb", "lovely", "moving", "charming", "精彩", "好看", "感人"]
@@ -169,6 +169,20 @@ def test_soft_and_several_labels_are_checked() -> None:
     several = part(("a", ("x", "y")), ("b", ()), ("c", ("x",)))
     assert {f.code for f in check_parts({"train": several})} == {"LABEL003"}
     assert classes_of(("x", "y")) == ("x", "y")
+
+
+def test_many_labels_look_like_ids_only_where_a_row_has_one() -> None:
+    tags = part(*((f"t{i}", (f"tag{i % 30}", f"tag{i * 7 % 30}")) for i in range(50)))
+    assert "LABEL001" not in {f.code for f in check_parts({"train": tags})}
+    none_first = part(("t", ()), *((f"t{i}", (f"tag{i}",)) for i in range(30)))
+    assert "LABEL001" not in {f.code for f in check_parts({"train": none_first})}
+    require_trainable(tags, 1, "tags.csv")
+    soft = part(*((f"t{i}", {f"c{j}": float(i == j) for j in range(30)}) for i in range(30)))
+    assert "LABEL001" not in {f.code for f in check_parts({"train": soft})}
+    single = part(*((f"t{i}", f"id{i % 16}") for i in range(30)))
+    assert some(check_parts({"train": single}), "LABEL001").message.startswith(
+        "labels look like ids: 16 different ones in 30"
+    )
 
 
 def test_targets_and_texts_of_other_tasks_do_no_harm() -> None:

@@ -17,7 +17,10 @@ from echoic.core.errors import ConfigError, DataError
 from echoic.core.types import UNKNOWN, Batch, Example
 from echoic.evaluate.metrics import macro_f1
 from echoic.layers.dropout import Noise
+from echoic.layers.ngrams import NgramPath
+from echoic.layers.pool import WIDTH
 from echoic.pipeline import Journey
+from echoic.tasks import classify
 from echoic.tasks.classify import Classify
 
 QUIET = (
@@ -373,3 +376,41 @@ def test_noise_is_drawn_in_a_fixed_order() -> None:
     inputs = torch.randint(3, 8, (4, 6)), torch.full((4,), 6)
     assert torch.equal(network(*inputs, Noise(1, 2)), network(*inputs, Noise(1, 2)))
     assert not torch.equal(network(*inputs, Noise(1, 2)), network(*inputs, Noise(1, 3)))
+
+
+# The network
+
+
+def test_the_ngram_path_joins_on_the_networks_device() -> None:
+    network = task_of().network(0).to("meta")
+    network.join(NgramPath(16, 2, 2), np.ones(2))
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
+    network.join(None, np.ones(1))
+    assert network.ngrams is None
+
+
+@pytest.mark.parametrize("direction", ["true", "false"])
+@pytest.mark.parametrize("pool", [*(f"model.pool={kind}" for kind in WIDTH), "model.attention=dot"])
+def test_a_long_text_runs_in_slices_that_change_no_answer(
+    pool: str, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts of 1 to 70 tokens, the longer ones in segments of 8: rows two at a time, or all at once."""
+    kind = [pool] if "pool" in pool else ["model.pool=attention", pool]
+    network = task_of(*kind, "model.segment=8", f"model.bidirectional={direction}").network(0)
+    lengths = torch.tensor([70, 1, 8, 9, 33])
+    inputs = torch.randint(3, 8, (5, 70), generator=torch.Generator().manual_seed(0))
+    inputs = inputs.masked_fill(torch.arange(70) >= lengths[:, None], 0)
+    rows: list[int] = []
+    network.stack.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    with torch.inference_mode():
+        whole = network(inputs, lengths)
+        assert rows == [18]
+        for size, most in ((16, 2), (31, 3), (1, 1)):
+            rows.clear()
+            monkeypatch.setattr(classify, "SLICE_TOKENS", size)
+            torch.testing.assert_close(network(inputs, lengths), whole, atol=1e-6, rtol=0)
+            assert max(rows) == most
+            assert sum(rows) == 18
+        rows.clear()
+        network(inputs, lengths, Noise(0, 0))
+        assert rows == [18]

@@ -190,8 +190,8 @@ def test_how_often_to_save_may_change_and_another_machine_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Job().fit(ONE_EPOCH, tmp_path / "run")
-    here = checkpoint.machine()
-    monkeypatch.setattr(checkpoint, "machine", lambda: {**here, "threads": 99})
+    here = checkpoint.machine(torch.device("cpu"))
+    monkeypatch.setattr(checkpoint, "machine", lambda device: {**here, "threads": 99, "device": f"no {device}"})
     notes: list[str] = []
 
     class Hears:
@@ -201,6 +201,7 @@ def test_how_often_to_save_may_change_and_another_machine_is_said(
     rarely = ONE_EPOCH.model_copy(update={"checkpoint_seconds": 60.0, "checkpoints": 5})
     Job().fit(rarely, tmp_path / "run", resume=True, watch=Hears())
     assert [note for note in notes if note.startswith("threads is 99, was ")]
+    assert [note for note in notes if note.startswith("device is no cpu, was cpu: the result may differ")]
 
 
 # A disk that fails at its N-th call

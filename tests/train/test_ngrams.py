@@ -155,7 +155,7 @@ def test_the_gradient_is_that_of_the_objective(several: bool) -> None:
     draws = np.random.default_rng(0)
     rows, targets = toy(30, 0, 3)
     hashed = [ngrams._distinct(row, ORDER) for row in rows]
-    x = ngrams._presence(hashed, ngrams._table(hashed, 1 << 10)).astype(np.float64)
+    x = ngrams._presence(hashed, ngrams._table(ngrams._frequent(hashed)[0], 1 << 10)).astype(np.float64)
     x = x[:, np.flatnonzero(np.asarray(x.sum(0)).ravel())]
     ratio, counts = draws.normal(size=(x.shape[1], 3)), draws.uniform(0.5, 2, 30)
     objective = ngrams._objective(x, targets, ratio, 0.7, several, counts)
@@ -177,10 +177,19 @@ def test_it_learns_and_chooses_by_the_validation_part() -> None:
     fit = fitted(said=lines.append)
     valid, targets = toy(200, 2)
     assert (logits_of(fit, valid).argmax(1) == targets.argmax(1)).mean() > 0.85
-    assert len(lines) == len(ngrams.PENALTIES)
-    assert fit.loss == pytest.approx(min(float(line.rpartition(" ")[2]) for line in lines), abs=1e-4)
+    losses = [float(line.rpartition(" ")[2]) for line in lines if "loss" in line]
+    assert len(losses) == len(ngrams.PENALTIES) == len(lines) - 1
+    assert fit.loss == pytest.approx(min(losses), abs=1e-4)
     flipped = fitted(valid_targets=toy(40, 1)[1][:, ::-1])
     assert flipped.penalty != fit.penalty
+
+
+def test_the_kept_ngrams_are_told_once_for_each_length() -> None:
+    lines: list[str] = []
+    fitted(order=3, said=lines.append)
+    assert [line.partition(",")[0] for line in lines if "n-grams kept" in line] == [
+        f"n-gram path: up to {longest} tokens" for longest in (2, 3)
+    ]
 
 
 def test_it_is_deterministic() -> None:
@@ -192,7 +201,7 @@ def test_row_weights_change_the_fit_as_repeated_rows_do() -> None:
     """A row that counts for three is a row that stands three times (with the ratio of the rows as they are)."""
     rows, targets = toy(30, 0)
     hashed = [ngrams._distinct(row, ORDER) for row in rows]
-    x = ngrams._presence(hashed, ngrams._table(hashed, 1 << 10))
+    x = ngrams._presence(hashed, ngrams._table(ngrams._frequent(hashed)[0], 1 << 10))
     ratio, counts = ngrams._ratio(x, targets), np.ones(30, np.float32)
     plain = ngrams._solve(x, targets, ratio, 1.0, False, counts, None)[0]
     counts[:10] = 3
@@ -249,10 +258,15 @@ def test_one_text_is_enough_to_fit_and_nothing_known_gives_the_class_shares() ->
 
 def test_the_table_stays_in_its_size_and_the_frequent_ngram_keeps_its_slot() -> None:
     often, rare = np.int64(5), np.int64(5 + 16)
-    owner = ngrams._table([np.sort([often, rare])] * 2 + [np.array([often])], 16)
+    frequent, least = ngrams._frequent([np.sort([often, rare])] * 2 + [np.array([often])])
+    assert (frequent.tolist(), least) == ([rare, often], 2)
+    owner = ngrams._table(frequent, 16)
     assert len(owner) == 16
     assert owner[5] == often // 16
     rows, targets = toy(60, 0)
-    fit = fit_ngrams(rows, targets, rows, targets, order=ORDER, size_bits=7, several=False)
+    said: list[str] = []
+    fit = fit_ngrams(rows, targets, rows, targets, order=ORDER, size_bits=7, several=False, said=said.append)
     assert fit.path.weight.numel() <= 2**7
     assert fit.features < len(known_grams(rows))
+    crowded = f"up to 2 tokens, in 2 texts or more: {fit.features} of {len(known_grams(rows))} n-grams kept (model.ngram_size)"
+    assert [line for line in said if "kept" in line] == [f"n-gram path: {crowded}"]

@@ -36,7 +36,8 @@ def evaluate(
     model = open_model(run, device)
     options = model.config.task.options
     separator = options.get("separator", "|") if options.get("several") else None
-    table = read_table(data, reading.over(model.config.data), said=listener(talk.quiet), label_separator=separator)
+    columns = reading.over(model.config.data.model_copy(update={"group": None}))  # it splits, and nothing is split here
+    table = read_table(data, columns, said=listener(talk.quiet), label_separator=separator)
     scores = pipeline.evaluate(model, table.examples)
     facts = score_facts(model, scores, Path(data).name, "given")
     if html is not None:
@@ -52,14 +53,10 @@ def evaluate(
 
 
 def open_model(run: str, device: str | None = None) -> Model:
-    """The model in a run folder or bundle, on `device` if one is named."""
+    """The model in a run folder or bundle, on the CPU unless another `device` is named."""
     from echoic import model
 
-    opened = model.load(run)
-    if device is not None:
-        opened.config = opened.config.model_copy(update={"device": device})
-        opened.network.to(model.device_of(opened.config))
-    return opened
+    return model.load(run, device or "cpu")
 
 
 def score_facts(model: Model, scores: Mapping[str, Any], title: str, part: str) -> ReportFacts:

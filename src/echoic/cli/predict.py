@@ -67,7 +67,7 @@ def predict(
         for record in records:
             _show_one(record, talk.json)
         return
-    count = write(output, counted(records, talk.quiet))
+    count = write(output, counted(records, talk.quiet), model.config.task.options.get("separator", "|"))
     if talk.json:
         say_json({"output": show(output, 4096), "predictions": count})
     elif not talk.quiet:
@@ -160,12 +160,13 @@ def aside(path: Path) -> Iterator[IO[str]]:
         raise durable.translate(error, path) from error
 
 
-def write(path: Path, records: Iterable[dict[str, Any]]) -> int:
-    """Writes the answers in the format that the name asks for. Returns how many."""
+def write(path: Path, records: Iterable[dict[str, Any]], separator: str = "|") -> int:
+    """Writes the answers in the format that the name asks for; in a table `separator` stands between
+    several labels, as in the training file. Returns how many."""
     count = 0
     with aside(path) as file:
         put = (
-            _table_writer(file, DELIMITERS[path.suffix.lower()])
+            _table_writer(file, DELIMITERS[path.suffix.lower()], separator)
             if path.suffix.lower() in DELIMITERS
             else _line_writer(file)
         )
@@ -179,13 +180,13 @@ def _line_writer(file: IO[str]) -> Callable[[dict[str, Any]], Any]:
     return lambda record: file.write(to_json(record, line=True) + "\n")
 
 
-def _table_writer(file: IO[str], delimiter: str) -> Callable[[dict[str, Any]], Any]:
+def _table_writer(file: IO[str], delimiter: str, separator: str) -> Callable[[dict[str, Any]], Any]:
     """Rows under the first answer's columns; a mapping becomes a column for each of its keys."""
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     columns: list[str] = []
 
     def put(record: dict[str, Any]) -> None:
-        flat = _flat(record)
+        flat = _flat(record, separator)
         if not columns:
             columns.extend(flat)
             writer.writerow(columns)
@@ -194,13 +195,13 @@ def _table_writer(file: IO[str], delimiter: str) -> Callable[[dict[str, Any]], A
     return put
 
 
-def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(record: Mapping[str, Any], separator: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in record.items():
         if isinstance(value, Mapping):
             out |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
-            out[key] = "|".join(value) if isinstance(value, list) else "" if value is None else value
+            out[key] = separator.join(value) if isinstance(value, list) else "" if value is None else value
     return out
 
 

@@ -83,7 +83,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise damaged
     try:
         manifest = json.loads(raw)
-        version = manifest["format"]
+        version, *_ = (manifest[key] for key in ("format", "kind", "about", "files"))
         stated = manifest.pop("sha256")
         whole = durable.sha256(canonical(manifest)) == stated and raw == canonical({**manifest, "sha256": stated})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -23,12 +23,6 @@ from echoic.evaluate.metrics import Kind
 PULL = 1.0
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray, kind: Kind = "single") -> float:
-    """T > 0 such that softmax(logits / T) (sigmoid for several labels) is calibrated on these rows.
-    logits (N, C); targets as in `metrics`. At most 1e6, for logits that say nothing at all."""
-    return 1.0 / max(float(fit_scales([logits], targets, kind)[0]), 1e-6)
-
-
 def fit_scales(paths: Sequence[np.ndarray], targets: np.ndarray, kind: Kind = "single") -> np.ndarray:
     """(K,) float64, each >= 0: the scale of each path's logits in their sum; see above.
 
@@ -62,11 +56,6 @@ def fit_scales(paths: Sequence[np.ndarray], targets: np.ndarray, kind: Kind = "s
         options={"ftol": 1e-13, "gtol": 1e-9},
     )
     return np.asarray(found.x, np.float64)
-
-
-def combine(paths: Sequence[np.ndarray], scales: np.ndarray) -> np.ndarray:
-    """(N, C): the sum of the paths' logits, each times its scale."""
-    return np.asarray(sum(float(s) * path for s, path in zip(scales, paths, strict=True)))
 
 
 def probabilities(logits: np.ndarray, kind: Kind = "single") -> np.ndarray:

@@ -103,7 +103,8 @@ def write_report(path: str | Path, facts: ReportFacts) -> None:
 
 
 def verdict(facts: ReportFacts) -> str:
-    """The score, the baseline and the interval of the difference, in a sentence or two."""
+    """The score, the baseline and the interval of the difference, in a sentence or two; and, of validation
+    rows, that they flatter."""
     own, metric = facts.scores["model"], facts.metric
     rows = own["examples"]
     score = f"{_metric(facts, metric)} {_percent(own[metric])}"
@@ -111,19 +112,30 @@ def verdict(facts: ReportFacts) -> str:
         low, high = wilson(round(own["accuracy"] * rows), rows)
         score += f" (95 % interval {_percent(low)} to {_percent(high)})"
     head = f"On {rows:,} {facts.part} rows: {score}."
+    return " ".join(filter(None, (head, _against_tfidf(facts), _chosen_here(facts))))
+
+
+def _against_tfidf(facts: ReportFacts) -> str:
     if facts.difference is None or "tfidf_lr" not in facts.scores:
-        return head
+        return ""
     d = facts.difference
     points = f"{abs(100 * d.difference):.1f} points"
-    base = f"TF-IDF + logistic regression ({_percent(facts.scores['tfidf_lr'][metric])})"
+    base = f"TF-IDF + logistic regression ({_percent(facts.scores['tfidf_lr'][facts.metric])})"
     spread = f"the paired 95 % interval of the difference is {100 * d.low:+.1f} to {100 * d.high:+.1f}"
+    return {
+        "above": f"That is {points} above {base}; {spread}.",
+        "below": f"That is {points} below {base}; {spread}. The simple thing is better here: use it, or give the network more data.",
+        "level": f"It cannot be told apart from {base}: {spread}, which holds zero.",
+    }[d.verdict]
+
+
+def _chosen_here(facts: ReportFacts) -> str:
+    """What makes a score on the validation part too good to quote."""
+    if facts.part != "validation":
+        return ""
+    thresholds = ", the thresholds" if facts.kind == "several" else ""
     return (
-        f"{head} "
-        + {
-            "above": f"That is {points} above {base}; {spread}.",
-            "below": f"That is {points} below {base}; {spread}. The simple thing is better here: use it, or give the network more data.",
-            "level": f"It cannot be told apart from {base}: {spread}, which holds zero.",
-        }[d.verdict]
+        f"These rows also chose the epoch, the n-grams' penalty{thresholds} and the scales: quote a test file's score."
     )
 
 

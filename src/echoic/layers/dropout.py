@@ -35,10 +35,3 @@ class Noise:
 def dropout(x: Tensor, rate: float, noise: Noise | None) -> Tensor:
     """Each number of x dropped by itself (Srivastava et al. 2014)."""
     return x if noise is None or rate == 0.0 else x * noise.mask(x.shape, rate, x.dtype)
-
-
-def variational_dropout(x: Tensor, rate: float, noise: Noise | None) -> Tensor:
-    """x (B, T, D) with one mask (B, 1, D) for all steps (Gal and Ghahramani 2016)."""
-    if noise is None or rate == 0.0:
-        return x
-    return x * noise.mask((x.shape[0], 1, x.shape[2]), rate, x.dtype)

@@ -47,7 +47,12 @@ class NgramPath(nn.Module):
     """
 
     def __init__(self, slots: int, classes: int, order: int) -> None:
+        """Raises ValueError without a slot, and for an order beyond the multipliers."""
         super().__init__()
+        if slots < 1:
+            raise ValueError(f"slots: expected at least 1, got {slots}")
+        if not 1 <= order <= len(MULTIPLIERS):
+            raise ValueError(f"order: expected 1 to {len(MULTIPLIERS)}, got {order}")
         self.order: Tensor
         self.check: Tensor
         self.weight: Tensor

@@ -9,6 +9,9 @@
 A text that was cut into segments (layers.segments) is pooled over all of them: last takes the
 forward state of its last segment and the backward state of its first. A text without a valid step
 gives zeros, except that last reads step 0 of its row.
+
+So pooling has two parts: `rows` makes of the S states of each row a few vectors, `join` makes of the
+rows of each text one. A caller may give `rows` some rows at a time, and never hold all states.
 """
 
 from __future__ import annotations
@@ -51,18 +54,44 @@ class Pool(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
         """(R, S, F), (R,), (R,), B -> (B, output_size). Without segments R = B and owner is arange(B)."""
-        if self.kind == "last":
-            return self._last(states, lengths, owner, texts)
-        if self.kind == "max":
-            return self._max(states, lengths, owner, texts)
-        states = _clean(states, lengths)
-        if self.kind == "attention":
-            return segments.total(attend(states, self._weigh(states, lengths, owner, texts)), owner, texts)
-        mean = _mean(states, lengths, owner, texts)
-        if self.kind == "mean":
-            return mean
-        last, top = (f(states, lengths, owner, texts) for f in (self._last, self._max))
-        return torch.cat([last, mean, top], 1)
+        return self.join(self.rows(states, lengths), lengths, owner, texts)
+
+    def rows(self, states: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """(R, S, F), (R,) -> what `join` needs, R rows each: `end`, `sum`, `top` (R, F) of kinds last, mean, max;
+        of attention `energy` (R, 1), the log of the row's sum of exp(e_j), and `context` (R, F), its own answer."""
+        valid = valid_steps(lengths, states.shape[1])
+        if self.kind not in ("last", "max"):
+            states = _clean(states, lengths)
+        if self.attention is not None:
+            scores = self.attention(states)
+            energy = scores.masked_fill(~valid, -math.inf).logsumexp(1, keepdim=True)
+            return {"energy": energy, "context": attend(states, masked_softmax(scores, valid))}
+        kept = {}
+        if self.kind in ("last", "concat"):
+            kept["end"] = self._end(states, lengths)
+        if self.kind in ("mean", "concat"):
+            kept["sum"] = states.sum(1)
+        if self.kind in ("max", "concat"):
+            # max(1).values and not amax(1): on CPU its backward pass costs half
+            kept["top"] = states.masked_fill(~valid[..., None], -math.inf).max(1).values
+        return kept
+
+    def join(self, rows: dict[str, Tensor], lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
+        """What `rows` gave, (R,), (R,), B -> (B, output_size)."""
+        parts = []
+        count = segments.total(lengths, owner, texts)[:, None]
+        if "context" in rows:  # a softmax of softmaxes: a row weighs what its steps weigh together
+            weights = masked_softmax(rows["energy"], lengths[:, None] > 0, owner, texts)
+            parts.append(segments.total(weights * rows["context"], owner, texts))
+        if "end" in rows:
+            first_row, last_row = segments.ends(owner, texts)
+            backward = rows["end"][first_row, self.hidden_size :]
+            parts += [rows["end"][last_row, : self.hidden_size], backward]
+        if "sum" in rows:
+            parts.append(segments.total(rows["sum"], owner, texts) / count.clamp_min(1))
+        if "top" in rows:
+            parts.append(segments.largest(rows["top"], owner, texts).masked_fill(count == 0, 0.0))
+        return torch.cat(parts, 1)
 
     def weights(self, states: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
         """(R, S) attention weights, for explanation: those of one text's rows sum to 1, padding's are 0."""
@@ -73,25 +102,13 @@ class Pool(nn.Module):
             raise ValueError(f"weights: pool={self.kind} has none; only pool=attention does")
         return masked_softmax(self.attention(states), valid_steps(lengths, states.shape[1]), owner, texts)
 
-    def _last(self, states: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
-        first_row, last_row = segments.ends(owner, texts)
-        forward = states[last_row, lengths[last_row].clamp_min(1) - 1]
-        if not self.bidirectional:
-            return forward
-        return torch.cat([forward[:, : self.hidden_size], states[first_row, 0, self.hidden_size :]], 1)
-
-    def _max(self, states: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
-        padding = ~valid_steps(lengths, states.shape[1])
-        # max(1).values and not amax(1): on CPU its backward pass costs half
-        top = segments.largest(states.masked_fill(padding[..., None], -math.inf).max(1).values, owner, texts)
-        return top.masked_fill(segments.total(lengths, owner, texts)[:, None] == 0, 0.0)
+    def _end(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """(R, F): the forward state of the last valid step beside the backward state of step 0."""
+        row = torch.arange(len(states), device=states.device)
+        forward = states[row, lengths.clamp_min(1) - 1, : self.hidden_size]
+        return torch.cat([forward, states[:, 0, self.hidden_size :]], 1)
 
 
 def _clean(states: Tensor, lengths: Tensor) -> Tensor:
     """Zeros on padding, so that not even a NaN there can pass a weight of 0."""
     return states.masked_fill(~valid_steps(lengths, states.shape[1])[..., None], 0.0)
-
-
-def _mean(clean: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
-    count = segments.total(lengths, owner, texts).clamp_min(1)
-    return segments.total(clean.sum(1), owner, texts) / count[:, None]

@@ -21,14 +21,11 @@ import numpy as np
 from echoic.core.bundle import canonical
 from echoic.core.errors import BundleError, DataError, nearest, show
 from echoic.core.types import Label
+from echoic.read.labels import like_ids, over_their_sum
 
 Kind = Literal["single", "several", "soft"]
 
 FILE = "labels.json"
-MANY = 100
-"""From this many classes on, labels of which most rows have their own are taken for an id column."""
-SUM_TOLERANCE = 1e-3
-"""How far the probabilities of a row may sum from 1, for tables that round."""
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?")
 
@@ -54,11 +51,8 @@ class Labels:
             raise DataError(
                 f"needs >= {least} classes, found {len(names)}{': ' + repr(show(names[0])) if names else ''}"
             )
-        if kind == "single" and len(names) >= MANY and len(names) > len(targets) / 2:
-            example = ", ".join(repr(show(name, 20)) for name in names[:3])
-            raise DataError(
-                f"labels look like ids: {len(names):,} classes in {len(targets):,} rows ({example}, ...); name the label column with --label"
-            )
+        if kind == "single" and (what := like_ids(names, len(targets))):
+            raise DataError(what)
         return cls(kind, names)
 
     def encode(self, targets: Sequence[Label], rows: Sequence[int] | None = None) -> np.ndarray:
@@ -139,10 +133,7 @@ def _probabilities(target: Mapping[str, float], row: int) -> dict[str, float]:
             raise DataError(
                 f"row {row}: the probability of {show(name)!r} is {show(value)!r}, not a number from 0 to 1"
             )
-    total = float(sum(target.values()))
-    if abs(total - 1.0) > SUM_TOLERANCE:
-        raise DataError(f"row {row}: the probabilities sum to {total:.4g}, not 1")
-    return {str(name): float(value) / total for name, value in target.items()}
+    return over_their_sum({str(name): float(value) for name, value in target.items()}, f"row {row}")
 
 
 def _row(rows: Sequence[int] | None, i: int) -> int:

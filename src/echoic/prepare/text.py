@@ -104,8 +104,10 @@ class TextPreparer:
         try:
             settings = json.loads(files[SETTINGS])
             kind, max_tokens = str(settings["tokenizer"]), int(settings["max_tokens"])
+            if max_tokens < 0:
+                raise ValueError("max_tokens below 0")
             tokenizer_class: Any = registry.get("tokenizer", kind)
-        except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, ConfigError) as error:
             raise BundleError(f"{SETTINGS}: not the settings of a text preparer: {show(error)}") from None
         return cls(kind, tokenizer_class.from_json(files[TOKENIZER]), max_tokens)
 

@@ -16,16 +16,18 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import hashlib
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from echoic.core.errors import DataError, InputMissing, NotPermitted, show
+from echoic.core.errors import DataError, InputMissing, NotPermitted, StorageError, show
 from echoic.core.types import PAD, SPECIALS
 
 _HEAD = 1 << 20
@@ -46,6 +48,8 @@ class Vectors:
     """(V,) bool: the rows that come from the file."""
     notes: list[str]
     """What was found, to be said."""
+    digest: str
+    """SHA-256 of the file as it stands, compressed or not."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def load_vectors(path: str | Path, vocabulary: Sequence[str], *, seed: int = 0) 
     A word is looked up as it is, then in lower case. `<unk>`, `<empty>` and words that are not in the file get
     normal noise with the standard deviation of the rows found, drawn from `seed`. Raises InputMissing
     if there is no file; DataError naming the line (or the place of the word in a binary file) that does
-    not fit, or if the file holds no word of the vocabulary.
+    not fit, or if the file is damaged or holds no word of the vocabulary.
     """
     where = show(path)
     wanted = _wanted(vocabulary)
@@ -73,7 +77,13 @@ def load_vectors(path: str | Path, vocabulary: Sequence[str], *, seed: int = 0) 
     with _opened(path, where) as stream:
         for word, numbers in (_binary if form.binary else _text)(stream, form, wanted, where):
             rows.setdefault(word, numbers)
-    return _assemble(rows, vocabulary, form, seed, where)
+    return _assemble(rows, vocabulary, form, seed, where, digest_of(path))
+
+
+def digest_of(path: str | Path) -> str:
+    """SHA-256 of the file as it stands, in hex. Raises as `load_vectors` does where it cannot be read."""
+    with _raw(path, show(path)) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _wanted(vocabulary: Sequence[str]) -> set[bytes]:
@@ -83,22 +93,31 @@ def _wanted(vocabulary: Sequence[str]) -> set[bytes]:
 
 @contextlib.contextmanager
 def _opened(path: str | Path, where: str) -> Iterator[IO[bytes]]:
-    """The bytes of the file, decompressed; what goes wrong in reading them becomes one of our errors."""
+    """The bytes of the file, decompressed."""
+    with _raw(path, where) as raw:
+        magic = raw.read(6)
+        raw.seek(0)
+        if magic.startswith(b"PK\x03\x04"):
+            raise DataError(f"{where}: a zip archive; unpack it and give the .txt or .vec file inside")
+        opener = next((opener for start, opener in _DECOMPRESSORS.items() if magic.startswith(start)), None)
+        yield opener(raw) if opener else raw
+
+
+@contextlib.contextmanager
+def _raw(path: str | Path, where: str) -> Iterator[BufferedReader]:
+    """The file, open; what goes wrong in reading or decompressing it becomes one of our errors."""
     try:
         with open(path, "rb") as raw:
-            magic = raw.read(6)
-            raw.seek(0)
-            if magic.startswith(b"PK\x03\x04"):
-                raise DataError(f"{where}: a zip archive; unpack it and give the .txt or .vec file inside")
-            opener = next((opener for start, opener in _DECOMPRESSORS.items() if magic.startswith(start)), None)
-            yield opener(raw) if opener else raw
+            yield raw
     except FileNotFoundError:
         raise InputMissing(f"{where}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{where}: is a directory, not a file of word vectors") from None
     except PermissionError as error:
         raise NotPermitted(f"{where}: {error.strerror}") from None
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's; a decompressor's has no number
+            raise StorageError(f"{where}: {error.strerror}") from None
         raise DataError(f"{where}: damaged ({show(error)}); fetch it again") from None
 
 
@@ -144,13 +163,16 @@ def _text(stream: IO[bytes], form: _Format, wanted: set[bytes], where: str) -> I
             raise DataError(f"{where}: line {number}: {gaps} numbers, wants {form.dimensions}; is the file whole?")
         word = line[: line.find(b" ")] if gaps == form.dimensions else line.rsplit(b" ", form.dimensions)[0]
         if word in wanted:
-            yield word, _numbers(line[len(word) :], f"{where}: line {number}")
+            yield word, _numbers(line[len(word) :], form.dimensions, f"{where}: line {number}")
     _check_count(number - 1, form, where)
 
 
-def _numbers(written: bytes, where: str) -> np.ndarray:
+def _numbers(written: bytes, dimensions: int, where: str) -> np.ndarray:
+    fields = written.split()
+    if len(fields) != dimensions:
+        raise DataError(f"{where}: {len(fields)} numbers, wants {dimensions}; is the file whole?")
     try:
-        row = np.array(written.split(), dtype=np.float32)
+        row = np.array(fields, dtype=np.float32)
     except ValueError as error:
         raise DataError(f"{where}: {show(error)}") from None
     return _finite(row, where)
@@ -186,7 +208,7 @@ def _check_count(words: int, form: _Format, where: str) -> None:
 
 
 def _assemble(
-    rows: dict[bytes, np.ndarray], vocabulary: Sequence[str], form: _Format, seed: int, where: str
+    rows: dict[bytes, np.ndarray], vocabulary: Sequence[str], form: _Format, seed: int, where: str, digest: str
 ) -> Vectors:
     nothing = np.zeros(form.dimensions, dtype=np.float32)
     found = np.zeros(len(vocabulary), dtype=bool)
@@ -206,4 +228,4 @@ def _assemble(
     matrix[missing] = noise * matrix[found].std()
     matrix[PAD] = 0.0
     note = f"vectors: {count:,} of {of:,} tokens ({count / of:.1%}) found in {where} ({form.name}, {form.dimensions} dimensions)"
-    return Vectors(matrix, found, [note])
+    return Vectors(matrix, found, [note], digest)

@@ -34,6 +34,7 @@ from typing import Literal
 from echoic.core.errors import DataError, show
 from echoic.core.types import Example
 from echoic.read.keys import classes_of, text_key
+from echoic.read.labels import like_ids
 from echoic.read.telling import telling_tokens
 
 Parts = Mapping[str, Sequence[Example]]
@@ -138,10 +139,9 @@ def _labels(parts: Parts, training: str) -> Iterator[Finding]:
     counts = _counts(examples)
     if not counts:
         return
-    if len(examples) >= 20 and len(counts) > len(examples) / 2 and not isinstance(examples[0].target, Mapping):
-        some = ", ".join(repr(show(name, 20)) for name in list(counts)[:3])
-        what = f"labels look like ids: {len(counts):,} different ones in {len(examples):,} rows ({some} …)"
-        yield Finding("LABEL001", "error", f"{what}; name the label column with --label", len(counts))
+    one_each = not any(isinstance(e.target, (tuple, Mapping)) for e in examples)
+    if one_each and (what := like_ids(counts, len(examples))):
+        yield Finding("LABEL001", "error", what, len(counts))
         return
     if len({classes_of(e.target) for e in examples}) == 1 and len(counts) == 1:
         name = next(iter(counts))

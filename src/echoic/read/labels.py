@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from echoic.core.errors import DataError, show
 from echoic.core.types import Example
 
 SUM_SLACK = 0.05
+"""How far the probabilities of a row may sum from 1, for tables that round."""
+IDS_FROM = 20
+"""From this many rows on, labels of which most rows have their own are taken for an id column."""
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -45,10 +49,24 @@ def soft_label_of(cells: Mapping[str, Any], where: str) -> tuple[dict[str, float
     if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells.values()):
         raise Unlabelled
     values = {name: _probability(cell, f"{where}, column {show(name, 30)!r}") for name, cell in cells.items()}
+    return over_their_sum(values, where), abs(math.fsum(values.values()) - 1.0) > 1e-6
+
+
+def over_their_sum(values: Mapping[str, float], where: str) -> dict[str, float]:
+    """Probabilities that sum to about 1 -> to 1. Raises DataError where they are SUM_SLACK away."""
     total = math.fsum(values.values())
     if abs(total - 1.0) > SUM_SLACK:
         raise DataError(f"{where}: the soft labels sum to {total:.4g}, want 1")
-    return {name: value / total for name, value in values.items()}, abs(total - 1.0) > 1e-6
+    return {name: value / total for name, value in values.items()}
+
+
+def like_ids(names: Collection[str], rows: int) -> str:
+    """What to say where the labels of `rows` rows, one each, look like ids; else "". Of several labels a
+    row there may well be more than rows."""
+    if rows < IDS_FROM or len(names) <= rows / 2:
+        return ""
+    some = ", ".join(repr(show(name, 20)) for name in itertools.islice(names, 3))
+    return f"labels look like ids: {len(names):,} different ones in {rows:,} rows ({some} …); name the label column with --label"
 
 
 def _probability(cell: Any, where: str) -> float:

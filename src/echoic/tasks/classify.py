@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from echoic.core import bundle
 from echoic.core.config import Config, ModelConfig, Section, check
+from echoic.core.errors import BundleError, show
 from echoic.core.registry import register
 from echoic.core.types import Batch, Example, pad
 from echoic.layers.dropout import Noise, dropout
@@ -34,6 +35,12 @@ from echoic.prepare.labels import Kind, Labels
 from echoic.prepare.text import TextPreparer
 from echoic.prepare.vectors import Vectors, load_vectors
 from echoic.tasks.base import Dataset, Measure, Say
+
+SLICE_TOKENS = 65_536
+"""Tokens with padding that the recurrence reads in one call where nothing is dropped out, so that memory
+does not grow with a text; changes speed and memory, no answer."""
+
+WEIGHTS, SETTINGS = "model.safetensors", "classify.json"
 
 
 class Options(Section):
@@ -82,10 +89,19 @@ class ClassifierNetwork(nn.Module):
         self.model = model
 
     def recurrent(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
-        """logits_r (B, C). A text longer than `segment` is read in segments and pooled over them all."""
+        """logits_r (B, C). A text longer than `segment` is read in segments and pooled over them all.
+
+        Without noise the rows run in slices of SLICE_TOKENS, of whose states only what pooling needs is
+        kept. With noise they run as one, since a mask drawn for a batch does not part into slices.
+        """
         rows, row_lengths, owner = split(inputs, lengths, self.model.segment)
-        states, _ = self.stack(self.embed(rows, noise), row_lengths, noise=noise, want_state=False)
-        pooled = self.pool(states, row_lengths, owner, len(inputs))
+        size = max(1, SLICE_TOKENS // max(1, rows.shape[1])) if noise is None else max(1, len(rows))
+        parts = []
+        for part, part_lengths in zip(torch.split(rows, size), torch.split(row_lengths, size), strict=True):
+            states, _ = self.stack(self.embed(part, noise), part_lengths, noise=noise, want_state=False)
+            parts.append(self.pool.rows(states, part_lengths))
+        kept = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
+        pooled = self.pool.join(kept, row_lengths, owner, len(inputs))
         return self.out(dropout(pooled, self.model.dropout_output, noise))  # type: ignore[no-any-return]
 
     def paths(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> list[Tensor]:
@@ -98,9 +114,10 @@ class ClassifierNetwork(nn.Module):
         ).sum(0)
 
     def join(self, ngrams: NgramPath | None, scales: np.ndarray) -> None:
-        """Adds the n-gram path (or none) and sets the scale of each path."""
-        self.ngrams = ngrams
-        self.scales = torch.as_tensor(scales, dtype=self.out.weight.dtype, device=self.out.weight.device)
+        """Adds the n-gram path (or none) on this network's device, and sets the scale of each path."""
+        like = self.out.weight
+        self.ngrams = None if ngrams is None else ngrams.to(like.device)
+        self.scales = torch.as_tensor(scales, dtype=like.dtype, device=like.device)
 
 
 @register
@@ -175,12 +192,25 @@ class Classify:
         return ClassifierNetwork(model, embed, len(self.names))
 
     def restore(self, tensors: Mapping[str, Tensor]) -> ClassifierNetwork:
-        """The network whose state dict was saved."""
-        network = self._network(*tensors["embed.weight"].shape)
-        if "ngrams.check" in tensors:
-            network.ngrams = NgramPath(len(tensors["ngrams.check"]), len(self.names), int(tensors["ngrams.order"]))
-        network.scales = torch.empty_like(tensors["scales"])
-        network.load_state_dict(tensors)
+        """The network whose state dict was saved, on the CPU. Raises BundleError naming the tensor that does not fit.
+
+        The network is built on torch's "meta" device, where nothing is allocated or drawn, so that sizes
+        are compared before they cost anything.
+        """
+        vocabulary, size = _sizes(tensors, "embed.weight", torch.float32, 2)
+        if vocabulary != len(self.text.vocabulary):
+            raise _unfit(
+                "embed.weight", f"{vocabulary:,} rows, but {len(self.text.vocabulary):,} tokens in tokenizer.json"
+            )
+        with torch.device("meta"):
+            network = self._network(vocabulary, size)
+            network.ngrams = _ngrams_like(tensors, len(self.names))
+            network.scales = torch.ones(1 if network.ngrams is None else 2)
+        wanted = network.float().state_dict()
+        for name in sorted(wanted.keys() | tensors.keys()):
+            _require_fit(name, tensors.get(name), wanted.get(name))
+        # cloned, as torch aligns its own memory and the bits of a product may depend on that
+        network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
         return network.eval()
 
     def dense(self, targets: np.ndarray) -> np.ndarray:
@@ -243,15 +273,14 @@ class Classify:
         return {
             **self.text.files(),
             **self.labels.files(),
-            "classify.json": bundle.canonical({"thresholds": thresholds}),
+            SETTINGS: bundle.canonical({"thresholds": thresholds}),
         }
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
         options = check(Options, config.task.options, "/task")
         text, labels = TextPreparer.from_files(files), Labels.from_files(files)
-        stated = json.loads(files["classify.json"])["thresholds"]
-        thresholds = None if stated is None else np.array(stated, np.float64)
+        thresholds = _thresholds(files, len(labels.names))
         return cls(config, options, text, labels, np.ones(len(labels.names), np.float32), None, thresholds)
 
     def finish(
@@ -301,3 +330,56 @@ class Classify:
         if self.several:
             joined = sum(s * each for s, each in zip(scales, logits, strict=True))
             self.thresholds = choose_thresholds(self.probabilities(np.asarray(joined)), valid.targets)
+
+
+def _thresholds(files: Mapping[str, bytes], classes: int) -> np.ndarray | None:
+    """(C,) float64 or None, as `Classify.files` wrote them. Raises BundleError for anything else."""
+    try:
+        stated = json.loads(files[SETTINGS])["thresholds"]
+        thresholds = None if stated is None else np.array(stated, np.float64)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BundleError(f"{SETTINGS}: missing, or not what echoic wrote (wants thresholds)") from None
+    if thresholds is not None and (thresholds.shape != (classes,) or not np.isfinite(thresholds).all()):
+        raise BundleError(f"{SETTINGS}: thresholds: wants a number for each of {classes:,} labels")
+    return thresholds
+
+
+def _ngrams_like(tensors: Mapping[str, Tensor], classes: int) -> NgramPath | None:
+    """An n-gram path of the sizes of the saved one, or None if none was saved."""
+    if not any(name.startswith("ngrams.") for name in tensors):
+        return None
+    _sizes(tensors, "ngrams.order", torch.int64, 0)
+    (slots,) = _sizes(tensors, "ngrams.check", torch.int32, 1)
+    try:
+        return NgramPath(slots, classes, int(tensors["ngrams.order"]))
+    except ValueError as error:
+        raise _unfit("ngrams", str(error)) from None
+
+
+def _sizes(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dimensions: int) -> torch.Size:
+    tensor = tensors.get(name)
+    if tensor is None:
+        raise _unfit(name, "missing")
+    if tensor.dtype != dtype or tensor.dim() != dimensions:
+        raise _unfit(name, f"wants {dimensions} dimensions of {dtype}, has {_form(tensor)}")
+    return tensor.shape
+
+
+def _require_fit(name: str, tensor: Tensor | None, wanted: Tensor | None) -> None:
+    """Raises BundleError unless `tensor` has the shape and type of `wanted` and is finite."""
+    if wanted is None:
+        raise _unfit(name, "the network that config.json describes has no such tensor")
+    if tensor is None:
+        raise _unfit(name, "missing")
+    if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
+        raise _unfit(name, f"has {_form(tensor)}, the network that config.json describes {_form(wanted)}")
+    if not tensor.isfinite().all():
+        raise _unfit(name, "holds a number that is not finite")
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _unfit(name: str, what: str) -> BundleError:
+    return BundleError(f"{WEIGHTS}: {show(name)}: {what}")

@@ -103,7 +103,8 @@ class Checkpoint:
     fingerprint: Mapping[str, Any]
     """What must be the same for going on to make sense: settings, data digest."""
     seconds: float = 0.0
-    made_by: Mapping[str, Any] = dataclasses.field(default_factory=lambda: machine())
+    made_by: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """`machine` where it was written."""
 
 
 def name(state: State) -> str:
@@ -112,9 +113,10 @@ def name(state: State) -> str:
     return f"{state.step:08d}" + (f"-epoch{state.epoch}" if validated else "")
 
 
-def machine() -> dict[str, Any]:
-    """What the bits of a run depend on, besides its fingerprint."""
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the bits of a run on `device` depend on, besides its fingerprint."""
     return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from echoic.core import bundle, durable
 from echoic.core.config import TrainConfig
-from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, Unavailable, show
+from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, show
 from echoic.core.types import Batch
 from echoic.layers.dropout import Noise
 from echoic.train import checkpoint, lock, optim
@@ -72,7 +72,7 @@ def fit(
     watch: Watcher,
     fingerprint: Mapping[str, Any],
     resume: bool = False,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
 ) -> Fitted:
     """Trains `network` in place; at the end it holds the best validated weights (averages, if `config.average`).
 
@@ -89,7 +89,7 @@ def fit(
         if run is not None:
             stack.enter_context(lock.hold(run))
         stack.callback(watch.end)
-        place = _device(device)
+        place = torch.device(device)
         training = _Training(
             network.to(place), loss, plan, collate, score, config, monitor, seed, run, watch, fingerprint, place
         )
@@ -98,16 +98,6 @@ def fit(
         with listening() as ears:
             training.go(ears)
         return training.finish()
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise Unavailable(f"device {show(name)!r} is not on this machine; it has: {', '.join(there)}") from None
-    return device
 
 
 @dataclass
@@ -172,7 +162,7 @@ class _Training:
 
     def _restore(self, found: Checkpoint) -> None:
         checkpoint.same(found.fingerprint, self.fingerprint)
-        for name, value in checkpoint.machine().items():
+        for name, value in checkpoint.machine(self.device).items():
             if (was := found.made_by.get(name)) != value:
                 self.watch.note(
                     f"{name} is {value}, was {show(was)}: the result may differ in its last digits from a run left alone"
@@ -315,7 +305,14 @@ class _Training:
         average = self.average.tensors if self.average is not None else {}
         memory = optim.memory(self.optimizer, self.network)
         now = Checkpoint(
-            self.state, self.network.state_dict(), memory, average, self.best, self.fingerprint, self.seconds
+            self.state,
+            self.network.state_dict(),
+            memory,
+            average,
+            self.best,
+            self.fingerprint,
+            self.seconds,
+            checkpoint.machine(self.device),
         )
         checkpoint.save(self.run, now, self.config.checkpoints)
         self.saved, self.saved_as = time.monotonic(), name
@@ -327,10 +324,7 @@ class _Training:
         if self.run is None:
             return Interrupted(signum, f"{where}; nothing is saved, as there is no run folder")
         self._save()
-        return Interrupted(
-            signum,
-            f"{where}, and saved; go on with the same command and --resume: echoic train DATA --out {show(self.run, 200)} --resume",
-        )
+        return Interrupted(signum, f"{where}, and saved; the same command with --resume goes on")
 
     def _not_finite(self, what: str, rows: np.ndarray) -> CheckFailed:
         step, epoch = self.state.step + 1, self.state.epoch + 1

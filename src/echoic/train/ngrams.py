@@ -1,4 +1,4 @@
-"""Fits the n-gram path: a convex problem, solved to its minimum instead of walked by gradient steps.
+"""Fits the n-gram path: a convex problem, so by L-BFGS over all the rows instead of by steps over batches.
 
     minimise  sum_i l(y_i, b + X_i (R * V)) + lambda/2 |V|^2          W = R * V
 
@@ -10,7 +10,7 @@ one label, a sigmoid a class for several). R is the naive Bayes log ratio of Wan
 
 so an n-gram that tells the classes apart is nearly free to use and one that does not is held at
 nought. lambda and the longest n-gram are chosen on the validation part: short texts want bigrams, long ones
-trigrams.
+trigrams. L-BFGS takes at most STEPS steps for a lambda: near the minimum, and on large data short of it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from echoic.layers.ngrams import NgramPath, hashes
 
 PENALTIES = (16.0, 4.0, 1.0)
 """lambda tried; each starts where the one before ended."""
+
+STEPS = 60
+"""Of L-BFGS, for each lambda."""
 
 MIN_TEXTS = 2
 """An n-gram found in fewer training texts is left out."""
@@ -62,7 +65,12 @@ def fit_ngrams(
     best: NgramFit | None = None
     for longest in range(min(2, order), order + 1):
         grams = [_distinct(row, longest) for row in rows]
-        owner = _table(grams, (1 << size_bits) // targets.shape[1])
+        frequent, least = _frequent(grams)
+        owner = _table(frequent, (1 << size_bits) // targets.shape[1])
+        kept = int((owner >= 0).sum())
+        said(
+            f"n-gram path: up to {longest} tokens, in {least} texts or more: {kept:,} of {len(frequent):,} n-grams kept (model.ngram_size)"
+        )
         train = _presence(grams, owner)
         valid = _presence([_distinct(row, longest) for row in valid_rows], owner)
         ratio = _ratio(train, targets)
@@ -72,7 +80,7 @@ def fit_ngrams(
             loss = float(_loss(valid @ (ratio * weight) + bias, valid_targets, several).mean())
             said(f"n-gram path: up to {longest} tokens, penalty {penalty:g}: validation loss {loss:.4f}")
             if best is None or loss < best.loss:
-                best = NgramFit(_path(owner, ratio * weight, bias, longest), int((owner >= 0).sum()), penalty, loss)
+                best = NgramFit(_path(owner, ratio * weight, bias, longest), kept, penalty, loss)
     assert best is not None
     return best
 
@@ -92,16 +100,21 @@ def _distinct(row: np.ndarray, order: int) -> np.ndarray:
     return found[found >= 0]
 
 
-def _table(hashed: Sequence[np.ndarray], most: int) -> np.ndarray:
-    """Which n-gram owns which slot: `check` (S,) int32, S at least twice the n-grams kept unless that
-    is above `most`. Of n-grams that meet in a slot, the more frequent one has it."""
+def _frequent(hashed: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """(F,) the n-grams that stand in `least` texts or more, the rarest first, and `least`: MIN_TEXTS, or
+    1 where every n-gram stands in one text."""
     grams, texts = np.unique(np.concatenate([*hashed, np.empty(0, np.int64)]), return_counts=True)
-    kept = texts >= min(MIN_TEXTS, texts.max(initial=1))
-    grams, texts = grams[kept], texts[kept]
-    size = 1 << int(np.log2(max(min(4 * len(grams), most), 16)))
-    rarest_first = np.lexsort((grams, texts))
+    least = min(MIN_TEXTS, int(texts.max(initial=1)))
+    grams, texts = grams[texts >= least], texts[texts >= least]
+    return grams[np.lexsort((grams, texts))], least
+
+
+def _table(rarest_first: np.ndarray, most: int) -> np.ndarray:
+    """Which n-gram owns which slot: `check` (S,) int32, S at least twice the n-grams unless that
+    is above `most`. Of n-grams that meet in a slot, the more frequent one has it."""
+    size = 1 << int(np.log2(max(min(4 * len(rarest_first), most), 16)))
     owner = np.full(size, -1, np.int32)
-    owner[grams[rarest_first] % size] = grams[rarest_first] // size
+    owner[rarest_first % size] = rarest_first // size
     return owner
 
 
@@ -175,7 +188,7 @@ def _solve(
     first = np.zeros(len(used) * classes + classes)
     if start is not None:
         first = np.concatenate([start[0][used].ravel(), start[1]]).astype(np.float64)
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": 60, "maxcor": 5}).x
+    found = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "maxcor": 5}).x
     weight = np.zeros((slots, classes), np.float32)
     weight[used] = found[:-classes].reshape(-1, classes)
     return weight, found[-classes:].astype(np.float32)

@@ -22,7 +22,7 @@ import tokenizers
 
 from echoic.core.bundle import canonical
 from echoic.core.config import TextConfig
-from echoic.core.errors import BundleError, ConfigError, DataError
+from echoic.core.errors import BundleError, ConfigError, DataError, show
 from echoic.core.types import PAD, SPECIALS, UNKNOWN
 
 Spans = list[tuple[int, int]]
@@ -153,6 +153,8 @@ class RustTokenizer(Tokenizer):
             raise BundleError("tokenizer.json: the ids are not 0, 1, 2, ...")
         if rust.get_added_tokens_decoder():
             raise BundleError("tokenizer.json: added tokens could be typed by a user; echoic writes none")
+        if rust.truncation is not None or rust.padding is not None:
+            raise BundleError("tokenizer.json: truncates or pads, so the network would not see the text as it is")
         self.vocabulary = checked_vocabulary([token for token, _ in by_id])
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -173,8 +175,9 @@ class RustTokenizer(Tokenizer):
     def from_json(cls, data: bytes) -> Self:
         try:
             rust = tokenizers.Tokenizer.from_buffer(data)
+            rust.encode(REPLACEMENT, add_special_tokens=False)  # a model without its <unk> says so only now
         except Exception as error:  # the library raises bare Exception
-            raise BundleError(f"tokenizer.json: not a tokenizer: {str(error)[:120]}") from None
+            raise BundleError(f"tokenizer.json: not a tokenizer: {show(error, 120)}") from None
         return cls(rust)
 
 
