@@ -82,7 +82,10 @@ def report(
         difference=Paired(**scores["difference"]),
         history=journey.fitted.history,
         best_epoch=journey.fitted.best_epoch,
-        calibration={f"scale of path {i}": f"{s:.3f}" for i, s in enumerate(network.scales.tolist(), 1)},
+        calibration={
+            f"scale of the {path} path": f"{scale:.3f}"
+            for path, scale in zip(("recurrent", "n-gram"), network.scales.tolist(), strict=False)
+        },
         errors=_errors(journey, parts["valid"]),
         data=[
             _part("training", journey.train),

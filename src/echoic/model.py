@@ -145,7 +145,9 @@ def device_of(config: Config) -> torch.device:
     try:
         device = torch.device(config.device)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
+        if device.type == "meta":
+            raise RuntimeError("meta holds no numbers")
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         present = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise Unavailable(f"device {show(config.device)!r} is not here (present: {', '.join(present)})") from None
     return device

@@ -35,6 +35,7 @@ from echoic.facts import Journey
 from echoic.layers.dropout import Noise
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.text import choose
+from echoic.prepare.vectors import digest_of
 from echoic.read.check import Finding, check_parts, require_trainable
 from echoic.read.split import split
 from echoic.read.tables import Table, read_table
@@ -230,7 +231,7 @@ def _finish(
     parts: dict[str, list[Example]],
     tables: Mapping[str, Table],
     findings: Sequence[Finding],
-    notes: Sequence[str],
+    notes: list[str],
     out: Path,
     started: float,
     command: str,
@@ -244,7 +245,7 @@ def _finish(
             )
     model, valid = journey.model, journey.valid
     assert valid.targets is not None
-    model.baseline = fit_baseline(model.task, parts, lambda note: None)
+    model.baseline = fit_baseline(model.task, parts, notes.append)
     scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
     summary = facts.summary(journey, scores, findings) | {
         "data": {
@@ -311,7 +312,10 @@ def _begin(out: Path, config: Config) -> None:
 def _fingerprint(config: Config, tables: Mapping[str, Table]) -> dict[str, Any]:
     """What a resumed run must share with the one it goes on with; the loop adds the seed and `train`."""
     shared = config.model_dump(mode="json", exclude={"threads", "device", "train", "seed"})
-    return {"config": shared, "data": {name: table.digest for name, table in tables.items()}}
+    digests = {name: table.digest for name, table in tables.items()}
+    if config.text.vectors is not None:
+        digests["vectors"] = digest_of(config.text.vectors)
+    return {"config": shared, "data": digests}
 
 
 def _digest_now(path: str | Path) -> str:
