@@ -221,7 +221,7 @@ CRAFTED: dict[str, tuple[Change, str]] = {
     "thresholds of text": (content("classify.json", b'{"thresholds": ["a", "b"]}'), r"classify\.json"),
     "a threshold that is none": (content("classify.json", b'{"thresholds": [0.5, NaN]}'), r"classify\.json"),
     "seen is cut": (content("seen.bin", b"123"), "not a model"),
-    "text.json overflows": (content("text.json", b'{"tokenizer": "words", "max_tokens": 1e999}'), "not a model"),
+    "text.json overflows": (content("text.json", b'{"tokenizer": "words", "max_tokens": 1e999}'), "not the settings"),
     "no embedding": (tensor("embed.weight", lambda x: None), r"embed\.weight: missing"),
     "embedding of one dimension": (tensor("embed.weight", lambda x: x[0]), r"embed\.weight: wants 2 dimensions"),
     "embedding with fewer rows": (tensor("embed.weight", lambda x: x[:-1]), r"embed\.weight: .* rows.*tokenizer\.json"),
