@@ -24,15 +24,12 @@ from echoic.cli.options import Reading, Settings, Talk, verb
 from echoic.cli.output import hint, render, say, say_json
 from echoic.core import durable
 from echoic.core.bundle import MANIFEST
-from echoic.core.config import Config
 from echoic.core.types import Example
 
 if TYPE_CHECKING:
     from echoic.model import Model
 
 REVIEWS = "rotten_tomatoes_mr.csv.xz"
-BUDGET = "train.updates=700"
-"""Steps that fit into three minutes of two cores; `--set train.updates=...` takes more."""
 NAMES = {"0": "negative", "1": "positive"}
 TWO = ("this is a good film", "this is not a good film")
 """They differ by a "not": whoever only counts words finds them alike."""
@@ -86,7 +83,7 @@ def _model(
     pipeline.train(
         out / "reviews" / "train.csv",
         run,
-        settings.build(Reading(), Config().override([BUDGET])),
+        settings.build(Reading()),
         valid=out / "reviews" / "valid.csv",
         resume=(run / "config.toml").is_file() and not force,
         force=force,

@@ -175,7 +175,7 @@ class ModelConfig(Section):
 
 class TrainConfig(Section):
     updates: Annotated[int, Field(ge=1)] = Field(
-        2000, description="steps of the optimiser to plan for, rounded up to whole passes over the training rows"
+        1200, description="steps of the optimiser to plan for, rounded up to whole passes over the training rows"
     )
     epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
         0, description="passes over the training rows; 0: as many as `updates` needs"
