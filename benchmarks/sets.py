@@ -39,7 +39,7 @@ def examples(folder: str, part: str, label: str = "label") -> list[Example]:
 def imdb() -> Parts:
     """Train and test share no film, by design; the films are not named, but reviews of one film stand
     side by side, so blocks of 50 neighbouring ids are kept together when validation is split off.
-    Otherwise a validation score speaks of films that were trained on, and is a point too high."""
+    Otherwise a validation score speaks of films that were trained on, and is too high."""
     train = [
         Example(row["text"], row["label"], group=f"{row['label']}-{int(row['id'].partition('_')[0]) // 50}", row=i)
         for i, row in enumerate(rows(data_dir() / "imdb" / "train.csv.xz"), 1)

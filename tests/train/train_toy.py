@@ -58,7 +58,7 @@ class Job:
 
     def batch(self, index: np.ndarray) -> Batch:
         inputs, lengths = pad([self.rows[i] for i in index])
-        return Batch(inputs, lengths, self.labels[index], index)
+        return Batch(inputs, lengths, self.labels[index])
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         order = np.random.default_rng([self.seed, epoch]).permutation(ROWS)

@@ -46,8 +46,6 @@ class Batch:
     """(B,) int64, each >= 1."""
     targets: np.ndarray | None = None
     """(B,) int64 class ids, (B, C) float32 probabilities or several labels, or the task's own."""
-    index: np.ndarray | None = None
-    """(B,) int64 places of these rows in the data set they were taken from."""
 
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -176,7 +176,7 @@ class Classify:
 
     def collate(self, data: Dataset, index: np.ndarray) -> Batch:
         inputs, lengths = pad([data.rows[i] for i in index])
-        return Batch(inputs, lengths, None if data.targets is None else data.targets[index], index)
+        return Batch(inputs, lengths, None if data.targets is None else data.targets[index])
 
     def network(self, seed: int) -> ClassifierNetwork:
         with torch.random.fork_rng(devices=[]):
