@@ -43,6 +43,18 @@ class Masks(NamedTuple):
 NO_MASKS = Masks()
 
 
+class Zoneout(NamedTuple):
+    """Krueger et al. 2017 (arXiv:1606.01305), section 3: a unit of a state keeps its old value with
+    probability `rate`; without `keep` it takes the expectation of that."""
+
+    rate: float = 0.0
+    keep: tuple[Tensor, ...] | None = None
+    """For each field of the State (T, B, ...), True where the new value is taken. Drawn outside."""
+
+
+NO_ZONEOUT = Zoneout()
+
+
 class NoOptions(config.Section):
     """A cell without options of its own."""
 

@@ -2,6 +2,7 @@
 
 | name           | runs                                                 | serves                                   |
 | -------------- | ---------------------------------------------------- | ---------------------------------------- |
+| `native-...`   | the package's own core, named by its instruction set | RNN, LSTM, GRU on the CPU, all but layer norm |
 | `torch`        | torch's own kernel over dense rows, padded at the end | a cell that torch has, nothing dropped   |
 | `torch-packed` | the same over packed rows                            | an LSTM's last state over ragged rows    |
 | `reference`    | the time loop handed in, step by step                | everything                               |
@@ -13,21 +14,24 @@ a step of padding: there the packed form, slower, gives the exact c.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from echoic.cells.base import NO_MASKS, Cell, Masks
+from echoic.cells.base import NO_MASKS, NO_ZONEOUT, Cell, Masks, Zoneout
 from echoic.cells.gru import GRUCell
 from echoic.cells.lstm import LSTMCell
 from echoic.cells.rnn import RNNCell
+from echoic.kernels import bridge, native
 
 
 class Run(Protocol):
-    """x (B, T, D), finite in its padding too, lengths (B,) or None, state or None -> (Y (B, T, H), State).
+    """x (B, T, D), lengths (B,) or None, state or None -> (Y (B, T, H), State).
     The State is None where `choose` was told that nobody wants it and the kernel does not know it."""
 
     def __call__(
@@ -44,25 +48,48 @@ class Choice:
 
 def choose(
     cell: Cell,
-    reference: Run,
+    loop: Callable[..., tuple[Tensor, Any]],
     *,
     ragged: bool,
     masks: Masks = NO_MASKS,
-    zoneout: float = 0.0,
+    zoneout: Zoneout = NO_ZONEOUT,
     want_state: bool = True,
 ) -> Choice:
-    """The kernel for one direction of one layer. `reference` is the time loop, with masks and
-    zoneout already in it; `ragged` says that rows have different lengths."""
+    """The kernel for one direction of one layer. `loop` is the time loop, which takes masks and
+    zoneout; `ragged` says that rows have different lengths."""
+    reference: Run = partial(loop, masks=masks, zoneout=zoneout)
+    u = cell.weight_hh
+    if cell.layer_norm:
+        return Choice("reference", "no kernel has layer norm", reference)
+    kind = _native_kind(cell)
+    why_not = native.why_not()
+    if kind is not None and u.device.type == "cpu" and u.dtype in (torch.float32, torch.float64):
+        if why_not is None:
+            run: Run = partial(bridge.run, kind=kind, masks=masks, zoneout=zoneout)
+            return Choice(native.name(), "the native core computes this cell", run)
+        instead = f"{why_not}; "
+    else:
+        instead = ""
     kernel = _torch_kernel(cell)
     if kernel is None:
-        return Choice("reference", f"torch has no kernel for {type(cell).__name__}({cell.extra_repr()})", reference)
-    if cell.layer_norm:
-        return Choice("reference", "torch has no kernel with layer norm", reference)
-    if zoneout or any(mask is not None for mask in masks):
-        return Choice("reference", "torch has no kernel with recurrent dropout or zoneout", reference)
+        why = f"{instead}torch has no kernel for {type(cell).__name__}({cell.extra_repr()})"
+        return Choice("reference", why, reference)
+    if zoneout.rate or any(mask is not None for mask in masks):
+        return Choice("reference", f"{instead}torch has no kernel with recurrent dropout or zoneout", reference)
     if ragged and want_state and isinstance(cell, LSTMCell):
-        return Choice("torch-packed", "rows differ in length and the last c is wanted", _run_packed)
-    return Choice("torch", f"torch's {kernel} computes this cell", _run_dense)
+        return Choice("torch-packed", f"{instead}rows differ in length and the last c is wanted", _run_packed)
+    return Choice("torch", f"{instead}torch's {kernel} computes this cell", _run_dense)
+
+
+def _native_kind(cell: Cell) -> int | None:
+    """The native core's number of just this cell's recurrence; a subclass is another cell."""
+    if type(cell) is LSTMCell:
+        return native.KINDS.index("lstm")
+    if type(cell) is GRUCell:
+        return native.KINDS.index(f"gru_{cell.options.reset}")
+    if type(cell) is RNNCell:
+        return native.KINDS.index(f"rnn_{cell.options.nonlinearity}")
+    return None
 
 
 def _torch_kernel(cell: Cell) -> str | None:
@@ -108,6 +135,7 @@ def _run_dense(
         y, last = _call(cell, x.flip(1) if reverse else x, state)
         return _widen(y.flip(1) if reverse else y, steps), last
     padding = torch.arange(longest, device=x.device) >= lengths[:, None]
+    x = x.masked_fill(padding[:, :, None], 0.0)  # a NaN there would reach the weights' gradient as 0 * NaN
     turn = _turn_order(lengths, longest) if reverse else None
     y, _ = _call(cell, x if turn is None else _reorder(x, turn), state)
     h = torch.where((lengths > 0)[:, None], _last_step(y, lengths), state[0])

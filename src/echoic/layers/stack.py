@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from echoic.cells.base import Cell, Masks
+from echoic.cells.base import Cell, Masks, Zoneout
 from echoic.core import registry
 from echoic.core.errors import ConfigError, UsageError
 from echoic.kernels.dispatch import Choice, choose
 from echoic.layers.dropout import Noise, dropout
-from echoic.layers.unroll import Zoneout, unroll, valid_steps
+from echoic.layers.unroll import unroll, valid_steps
 
 
 class Stack(nn.Module):
@@ -104,8 +103,6 @@ class Stack(nn.Module):
         -> (Y (B, T, output_size), one State a cell; none of them if not `want_state`, which is faster).
         Y is 0 on padding."""
         lengths = check_lengths(x, lengths, self.input_size)
-        if lengths is not None:  # a NaN in padding would reach the weights' gradient as 0 * NaN
-            x = x.masked_fill(~valid_steps(lengths, x.shape[1])[:, :, None], 0.0)
         states: list[Any] = []
         for layer in range(self.layers):
             if layer:
@@ -130,7 +127,8 @@ class Stack(nn.Module):
         if noise is not None and self.weight_drop:
             dropped = cell.weight_hh * noise.mask(cell.weight_hh.shape, self.weight_drop, cell.weight_hh.dtype)
             cell = cell.with_weights(weight_hh=dropped)
-        choice = self._choose(cell, masks, noise, ragged=lengths is not None, want_state=want_state)
+        zoneout = self._zoneout(cell, x, noise)
+        choice = choose(cell, unroll, ragged=lengths is not None, masks=masks, zoneout=zoneout, want_state=want_state)
         return choice.run(cell, x, lengths, state, reverse=place % self.directions == 1)
 
     def _masks(self, x: Tensor, noise: Noise | None) -> Masks:
@@ -139,9 +137,11 @@ class Stack(nn.Module):
 
         return Masks(draw(self.variational), draw(self.candidate))
 
-    def _choose(self, cell: Cell, masks: Masks, noise: Noise | None, *, ragged: bool, want_state: bool) -> Choice:
-        loop = partial(unroll, masks=masks, zoneout=Zoneout(self.zoneout, noise))
-        return choose(cell, loop, ragged=ragged, masks=masks, zoneout=self.zoneout, want_state=want_state)
+    def _zoneout(self, cell: Cell, x: Tensor, noise: Noise | None) -> Zoneout:
+        if noise is None or not self.zoneout:
+            return Zoneout(self.zoneout)
+        shapes = cell.state_shapes.values()
+        return Zoneout(self.zoneout, tuple(noise.keep((x.shape[1], x.shape[0], *s), self.zoneout) for s in shapes))
 
     def kernels(self, *, training: bool = False, ragged: bool = True, want_state: bool = False) -> list[str]:
         """For each cell, in their order, which kernel runs it and why."""
@@ -149,8 +149,8 @@ class Stack(nn.Module):
         for place, cell in enumerate(self.cells):
             u: Tensor = cell.weight_hh  # type: ignore[assignment]
             noise = Noise(0, 0, u.device) if training else None
-            masks = self._masks(u[:1], noise)
-            choice = self._choose(cell, masks, noise, ragged=ragged, want_state=want_state)  # type: ignore[arg-type]
+            masks, zoneout = self._masks(u[:1], noise), Zoneout(self.zoneout)
+            choice = choose(cell, unroll, ragged=ragged, masks=masks, zoneout=zoneout, want_state=want_state)  # type: ignore[arg-type]
             direction = "backwards" if place % self.directions else "forwards"
             lines.append(f"layer {place // self.directions} {direction}: {choice.name}: {choice.why}")
         return lines

@@ -7,24 +7,12 @@ row's own last valid step.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from echoic.cells.base import NO_MASKS, Cell, Masks
-from echoic.layers.dropout import Noise
-
-
-class Zoneout(NamedTuple):
-    """Krueger et al. 2017 (arXiv:1606.01305), section 3: a unit of a state keeps its old value with
-    probability `rate` if there is noise; without, it takes the expectation of that."""
-
-    rate: float = 0.0
-    noise: Noise | None = None
-
-
-NO_ZONEOUT = Zoneout()
+from echoic.cells.base import NO_MASKS, NO_ZONEOUT, Cell, Masks, Zoneout
 
 
 def unroll(
@@ -51,7 +39,7 @@ def unroll(
     for t in reversed(range(steps)) if reverse else range(steps):
         y, new = cell.step(inputs[t], state, masks)
         if zoneout.rate:
-            y, new = _zone_out(y, new, state, zoneout)
+            y, new = _zone_out(y, new, state, zoneout, t)
         if valid is not None:
             real = valid[:, t]
             y = y.masked_fill(~real[:, None], 0.0)
@@ -71,10 +59,10 @@ def _merge(take: Tensor, new: Any, old: Any) -> Any:
     return type(new)(*(torch.where(take.view(-1, *[1] * (n.dim() - 1)), n, o) for n, o in pairs))
 
 
-def _zone_out(y: Tensor, new: Any, old: Any, zoneout: Zoneout) -> tuple[Tensor, Any]:
-    rate, noise = zoneout
-    if noise is None:
+def _zone_out(y: Tensor, new: Any, old: Any, zoneout: Zoneout, t: int) -> tuple[Tensor, Any]:
+    rate, keep = zoneout
+    if keep is None:
         mixed = type(new)(*(rate * o + (1.0 - rate) * n for n, o in zip(new, old, strict=True)))
     else:
-        mixed = type(new)(*(torch.where(noise.keep(n.shape, rate), n, o) for n, o in zip(new, old, strict=True)))
+        mixed = type(new)(*(torch.where(k[t], n, o) for k, n, o in zip(keep, new, old, strict=True)))
     return (mixed[0] if y is new[0] else y), mixed

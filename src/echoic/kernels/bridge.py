@@ -1,0 +1,296 @@
+"""The native core as torch operators: one to infer, one to train, whose tape is an output.
+
+    y, h, c       = echoic::recur(...)               no gradient
+    y, h, c, tape = echoic::recur_train(...)         the tape is what backward wants
+    gradients     = echoic::recur_backward(dy, dh, dc, tape, ..., wanted)
+
+Arguments are those of `Inputs` in csrc/recurrence.h, in its order, None where a cell has none, then
+lengths, the kind and the direction. No operator changes an argument or returns one, so autograd and
+torch.compile may do with them what they like. c and its gradient have no elements where a cell has
+no memory; neither has a gradient that nobody wanted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import custom_op, register_autograd, register_fake
+
+from echoic.cells.base import NO_MASKS, NO_ZONEOUT, Cell, Masks, Zoneout
+from echoic.kernels import native
+
+def _lend_threads() -> None:
+    """Gives the core torch's OpenMP threads, so that two pools do not spin against each other. Where
+    torch has another kind of threads the core uses its own."""
+    found = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+    core: Any = native.core()
+    if core is None or not found:
+        return
+    openmp = ctypes.CDLL(str(found[0]))
+    parallel, size = (ctypes.cast(openmp[name], ctypes.c_void_p).value for name in ("GOMP_parallel", "omp_get_num_threads"))
+    core.lend_threads(parallel, size)
+
+
+_lend_threads()
+
+LEARNED = 10
+"""How many of the inputs, from the first, have gradients: x, the weights, the first states."""
+
+
+def run(
+    cell: Cell,
+    x: Tensor,
+    lengths: Tensor | None,
+    state: Any,
+    *,
+    kind: int,
+    reverse: bool = False,
+    masks: Masks = NO_MASKS,
+    zoneout: Zoneout = NO_ZONEOUT,
+) -> tuple[Tensor, Any]:
+    """A cell on the core, which calls its recurrence `kind`: as `layers.unroll.unroll`, whose padding it never reads."""
+    batch, steps, _ = x.shape
+    fields = len(cell.State._fields)
+    keep = zoneout.keep
+    if zoneout.rate and keep is None:  # the expectation
+        keep = (x.new_full((steps, batch, cell.hidden_size), 1.0 - zoneout.rate),) * fields
+    peepholes = [getattr(cell, f"weight_p{gate}", None) for gate in "ifo"]
+    inputs = [x, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, *peepholes]
+    inputs += [*(state or ()), None, None][:2]
+    inputs += [masks.hidden, masks.candidate]
+    inputs += [*(k.to(x.dtype) for k in keep or ()), None, None][:2]
+    train = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs[:LEARNED])
+    y, h, c, *_ = (recur_train if train else recur)(*inputs, lengths, kind, reverse)
+    return y, cell.State(*(h, c)[:fields])
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
+
+
+def _step_of(y: Tensor) -> int | None:
+    """Elements from one step of y (B, T, H) to the next, if the core can walk it; half of a
+    bidirectional layer's output can be walked too."""
+    batch, steps, hidden = y.shape
+    dense = (hidden <= 1 or y.stride(2) == 1) and (batch <= 1 or y.stride(0) == steps * y.stride(1))
+    return y.stride(1) if dense and steps > 1 and y.stride(1) >= hidden else None
+
+
+def _check(inputs: list[Tensor | None], lengths: Tensor | None, kind: int) -> None:
+    """Raises TypeError or ValueError: the core believes what it is told."""
+    x, w, u = inputs[:3]
+    assert x is not None
+    assert w is not None
+    assert u is not None
+    if not 0 <= kind < len(native.KINDS):
+        raise ValueError(f"kind {kind}, wanted 0 to {len(native.KINDS) - 1}")
+    for tensor in inputs:
+        if tensor is not None and (tensor.dtype != x.dtype or tensor.device.type != "cpu"):
+            raise TypeError(f"{tensor.dtype} on {tensor.device} beside {x.dtype}: wanted one float type on the cpu")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{x.dtype}, wanted float32 or float64")
+    if x.dim() != 3 or u.dim() != 2:
+        raise ValueError(f"x of shape {tuple(x.shape)} and U of shape {tuple(u.shape)}, wanted (B, T, D) and (G*H, H)")
+    (batch, steps, features), hidden, gates = x.shape, u.shape[1], native.gates(kind)
+    row, unit, rows = (batch, hidden), (hidden,), (gates * hidden,)
+    wanted = [x.shape, (*rows, features), (*rows, hidden), rows, rows, unit, unit, unit, row, row, row, row]
+    wanted += [(steps, *row)] * 2
+    for tensor, shape in zip(inputs, wanted, strict=True):
+        if tensor is not None and tuple(tensor.shape) != tuple(shape):
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} where {tuple(shape)} is wanted")
+    if (inputs[3] is None) != (inputs[4] is None) or len({t is None for t in inputs[5:8]}) > 1:
+        raise ValueError("both biases or none, and all peepholes or none")
+    if lengths is None:
+        return
+    if lengths.dtype != torch.int64 or lengths.device.type != "cpu":
+        raise TypeError(f"lengths are {lengths.dtype} on {lengths.device}, wanted int64 on the cpu")
+    if tuple(lengths.shape) != (batch,):
+        raise ValueError(f"lengths of shape {tuple(lengths.shape)}, wanted ({batch},)")
+    if batch and not (0 <= int(lengths.min()) and int(lengths.max()) <= steps):
+        raise ValueError(f"lengths from {int(lengths.min())} to {int(lengths.max())}, but there are {steps} steps")
+
+
+def _prepared(
+    inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool
+) -> tuple[Any, list[Tensor | None], list[Any]]:
+    """(the core's Shape, the inputs dense, everything that must outlive the call)"""
+    _check(inputs, lengths, kind)
+    core: Any = native.core()
+    dense = [None if t is None else t.contiguous() for t in inputs]
+    x, u = dense[0], dense[2]
+    assert x is not None
+    assert u is not None
+    lengths = None if lengths is None else lengths.contiguous()
+    shape = core.Shape(kind, *x.shape, u.shape[1], _address(lengths), reverse, torch.get_num_threads())
+    return shape, dense, [lengths]
+
+
+def _forward(inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool, train: bool) -> list[Tensor]:
+    """[y (B, T, H), h (B, H), c (B, H) or (0,), tape or (0,)]"""
+    core: Any = native.core()
+    shape, dense, _held = _prepared(inputs, lengths, kind, reverse)
+    x, u = dense[0], dense[2]
+    assert x is not None
+    assert u is not None
+    real = x.dtype == torch.float64
+    outputs = _empty_outputs(x, u, kind, train=False)
+    if train:
+        outputs[3] = torch.from_numpy(core.lasting(core.tape_size(shape), real))
+    core.forward(native.isa(), real, shape, [_address(t) for t in dense], [_address(t) for t in outputs], u.shape[1])
+    return outputs
+
+
+def _empty_outputs(x: Tensor, u: Tensor, kind: int, train: bool) -> list[Tensor]:
+    (batch, steps, _), hidden = x.shape, u.shape[1]
+    c = x.new_empty(batch, hidden) if native.has_memory(kind) else x.new_empty(0)
+    tape = x.new_empty(native.tape_size(kind, batch, steps, hidden) if train else 0)
+    return [x.new_empty(batch, steps, hidden), x.new_empty(batch, hidden), c, tape]
+
+
+@custom_op("echoic::recur", mutates_args=())
+def recur(
+    x: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    peephole_i: Tensor | None,
+    peephole_f: Tensor | None,
+    peephole_o: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    mask_hidden: Tensor | None,
+    mask_candidate: Tensor | None,
+    keep_h: Tensor | None,
+    keep_c: Tensor | None,
+    lengths: Tensor | None,
+    kind: int,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, h, c)"""
+    inputs = [x, weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o, h0, c0]
+    y, h, c, _ = _forward([*inputs, mask_hidden, mask_candidate, keep_h, keep_c], lengths, kind, reverse, train=False)
+    return y, h, c
+
+
+@custom_op("echoic::recur_train", mutates_args=())
+def recur_train(
+    x: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    peephole_i: Tensor | None,
+    peephole_f: Tensor | None,
+    peephole_o: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    mask_hidden: Tensor | None,
+    mask_candidate: Tensor | None,
+    keep_h: Tensor | None,
+    keep_c: Tensor | None,
+    lengths: Tensor | None,
+    kind: int,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(y, h, c, tape)"""
+    inputs = [x, weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o, h0, c0]
+    y, h, c, tape = _forward([*inputs, mask_hidden, mask_candidate, keep_h, keep_c], lengths, kind, reverse, train=True)
+    return y, h, c, tape
+
+
+@custom_op("echoic::recur_backward", mutates_args=())
+def recur_backward(
+    dy: Tensor | None,
+    dh: Tensor | None,
+    dc: Tensor | None,
+    tape: Tensor,
+    x: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    peephole_i: Tensor | None,
+    peephole_f: Tensor | None,
+    peephole_o: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    mask_hidden: Tensor | None,
+    mask_candidate: Tensor | None,
+    keep_h: Tensor | None,
+    keep_c: Tensor | None,
+    lengths: Tensor | None,
+    kind: int,
+    reverse: bool,
+    wanted: list[bool],
+) -> list[Tensor]:
+    """Gradients of the first ten inputs. Those of x and of the first states are made only if `wanted`."""
+    inputs = [x, weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o, h0, c0]
+    every = [*inputs, mask_hidden, mask_candidate, keep_h, keep_c]
+    shape, dense, _held = _prepared(every, lengths, kind, reverse)
+    core: Any = native.core()
+    hidden = weight_hh.shape[1]
+    given = x.new_zeros(*x.shape[:2], hidden) if dy is None else dy
+    y_step = _step_of(given)
+    if y_step is None:
+        given, y_step = given.contiguous(), hidden
+    last = [None if t is None else t.contiguous() for t in (dh, dc)]
+    out = _empty_gradients(inputs, wanted)
+    core.backward(
+        native.isa(),
+        x.dtype == torch.float64,
+        shape,
+        [_address(t) for t in dense],
+        _address(tape),
+        [_address(given), *(_address(t) for t in last)],
+        y_step,
+        [_address(t) for t in out],
+    )
+    return out
+
+
+def _empty_gradients(inputs: list[Tensor | None], wanted: list[bool]) -> list[Tensor]:
+    x = inputs[0]
+    assert x is not None
+    made = [t is not None and (want or 0 < i < 8) for i, (t, want) in enumerate(zip(inputs, wanted, strict=True))]
+    return [
+        x.new_empty(t.shape) if t is not None and make else x.new_empty(0)
+        for t, make in zip(inputs, made, strict=True)
+    ]
+
+
+@register_fake("echoic::recur")
+def _(*arguments: Any) -> tuple[Tensor, ...]:
+    x, _w, u, *_, kind, _reverse = arguments
+    return tuple(_empty_outputs(x, u, kind, train=False)[:3])
+
+
+@register_fake("echoic::recur_train")
+def _(*arguments: Any) -> tuple[Tensor, ...]:
+    x, _w, u, *_, kind, _reverse = arguments
+    return tuple(_empty_outputs(x, u, kind, train=True))
+
+
+@register_fake("echoic::recur_backward")
+def _(*arguments: Any) -> list[Tensor]:
+    return _empty_gradients(list(arguments[4:14]), arguments[-1])
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.kind, ctx.reverse = inputs
+    ctx.save_for_backward(output[3], *tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, _tape: None) -> tuple[Any, ...]:
+    wanted = list(ctx.needs_input_grad[:LEARNED])
+    gradients = recur_backward(dy, dh, dc, *ctx.saved_tensors, ctx.kind, ctx.reverse, wanted)
+    kept = [gradient if want else None for gradient, want in zip(gradients, wanted, strict=True)]
+    return (*kept, *[None] * (len(ctx.needs_input_grad) - LEARNED))
+
+
+register_autograd("echoic::recur_train", _backward, setup_context=_remember)

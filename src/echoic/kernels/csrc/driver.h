@@ -1,0 +1,503 @@
+// A layer over a ragged batch, forwards and backwards: the same for every cell.
+//
+// A batch is cut into chunks of steps. Of a chunk, forwards, come first the products of its inputs, then
+// its steps one after another, then the copy of its outputs; backwards the steps, then what its gates'
+// gradients give for the inputs and the weights. So all that a chunk touches stays in the cache.
+// Each thread owns some rows and some units (plan.h); in a sum over rows each row group has an
+// addend of its own, and these are added in order: the same bits in every run.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "memory.h"
+#include "plan.h"
+#include "pool.h"
+#include "step.h"
+#include "tile.h"
+
+namespace echoic::ECHOIC_ISA {
+
+constexpr int64_t chunk_rows = 192;
+
+// Panels of the gates `rows` of a weight (G*H, depth), for `product` with `gates` gates and this group:
+// line k holds, for each gate, the weights from input k to the panel's units.
+template <class T>
+void pack_forward(T* out, const T* weight, const int* rows, int gates, int group, int64_t depth, int64_t units,
+                  int64_t first, int64_t last) {
+  constexpr int L = lanes<T>;
+  for (int64_t v = first; v < last; v += group) {
+    int64_t across = std::min<int64_t>(group, last - v) * L;
+    T* panel = out + v * gates * depth * L;
+    for (int g = 0; g < gates; g++)
+      for (int64_t j = 0; j < across; j++) {
+        int64_t unit = v * L + j;
+        T* to = panel + g * across + j;
+        if (unit < units) {
+          const T* from = weight + (rows[g] * units + unit) * depth;
+          for (int64_t k = 0; k < depth; k++) to[k * gates * across] = from[k];
+        } else {
+          for (int64_t k = 0; k < depth; k++) to[k * gates * across] = T(0);
+        }
+      }
+  }
+}
+
+// Panels of the same weight transposed, for `product<T, 1, 4>`: line k holds the weights of stored column k
+// (gate k / stride, unit k % stride) to the panel's inputs.
+template <class T>
+void pack_backward(T* out, const T* weight, const int* rows, int gates, int64_t stride, int64_t units, int64_t inputs,
+                   int64_t first, int64_t last) {
+  constexpr int L = lanes<T>;
+  for (int64_t v = first; v < last; v += 4) {
+    int64_t across = std::min<int64_t>(4, last - v) * L;
+    T* to = out + v * gates * stride * L;
+    int64_t real = std::clamp<int64_t>(inputs - v * L, 0, across);
+    for (int g = 0; g < gates; g++)
+      for (int64_t unit = 0; unit < stride; unit++, to += across) {
+        int64_t kept = unit < units ? real : 0;
+        if (kept) std::memcpy(to, weight + (rows[g] * units + unit) * inputs + v * L, size_t(kept) * sizeof(T));
+        std::fill(to + kept, to + across, T(0));
+      }
+  }
+}
+
+template <class T, class Cell> class Layer {
+  static constexpr int L = lanes<T>;
+  static constexpr int input_gates = int(std::size(Cell::from_input)), state_gates = int(std::size(Cell::from_state));
+  static constexpr int input_group = input_gates == 1 ? 4 : 1;
+
+ public:
+  Layer(const Shape& s, const Inputs<T>& in)
+      : s_(s), in_(in), plan_(s), share_(s, plan_), Hp_(padded(s.H)), Dp_(padded(s.D)), vectors_(Hp_ / L),
+        gate_stride_(Cell::stored * Hp_ + 16), meeting_(share_.threads()), groups_(size_t(share_.row_groups)) {
+    for (auto& group : groups_) group = std::make_unique<Meeting>(share_.unit_groups);
+    int64_t most = chunk_rows * share_.row_groups;
+    for (int64_t step = 0; step < plan_.steps;) {
+      int64_t last = step + 1;
+      while (last < plan_.steps && plan_.offset[last + 1] - plan_.offset[step] <= most) last++;
+      chunks_.push_back({step, last});
+      step = last;
+    }
+  }
+
+  void forward(const Outputs<T>& out) {
+    int64_t n = plan_.offset.back();
+    gather_states();
+    Buffer<T> held(out.tape ? 0 : n * Hp_ * (Cell::memory ? 2 : 1));
+    Buffer<T> gates(out.tape ? 0 : share_.row_groups * longest_chunk() * gate_stride_);
+    T* states = out.tape ? out.tape + s_.B * s_.T * gate_stride_ : held.data();
+    h_ = states;
+    c_ = Cell::memory ? states + n * Hp_ : nullptr;
+    Buffer<T> fed(mask_hidden_ ? 2 * s_.B * Hp_ : 0);
+    Buffer<T> weights(vectors_ * L * (input_gates * s_.D + Cell::stored * s_.H));
+    T *packed_input = weights.data(), *packed_state = packed_input + vectors_ * L * input_gates * s_.D;
+    T* packed_second = packed_state + vectors_ * L * state_gates * s_.H;
+    Buffer<T> biases = sum_biases();
+
+    run_on_threads(share_.threads(), [&](int thread) {
+      auto [v0, v1] = part(vectors_, 64 / L, thread, share_.threads());
+      pack_forward(packed_input, in_.weight_ih, Cell::from_input, input_gates, input_group, s_.D, s_.H, v0, v1);
+      pack_forward(packed_state, in_.weight_hh, Cell::from_state, state_gates, Cell::group, s_.H, s_.H, v0, v1);
+      if constexpr (Cell::second)
+        pack_forward(packed_second, in_.weight_hh, &Cell::second_gate, 1, 4, s_.H, s_.H, v0, v1);
+      meeting_.join();
+
+      Own own = owned(thread);
+      Meeting& group = *groups_[size_t(own.group)];
+      std::vector<const T*> x;
+      std::vector<T*> gate;
+      for (auto [first, last] : chunks_) {
+        T* base = out.tape ? out.tape + plan_.offset[first] * gate_stride_
+                           : gates.data() + own.group * longest_chunk() * gate_stride_;
+        x.clear();
+        gate.clear();
+        for (int64_t step = first; step < last; step++)
+          for (int64_t rank = own.group; rank < plan_.alive[step]; rank += share_.row_groups) {
+            x.push_back(in_.x + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D);
+            gate.push_back(base + (plan_.offset[step] - plan_.offset[first] + rank) * gate_stride_);
+          }
+        product<T, input_gates, input_group>(
+            int64_t(x.size()), [&](int64_t i) { return x[size_t(i)]; }, s_.D, packed_input, own.first, own.last,
+            [&](int64_t i, int64_t v, const vec<T>(&sums)[input_gates]) {
+              for (int g = 0; g < input_gates; g++)
+                store(gate[size_t(i)] + g * Hp_ + v * L, sums[g] + load(biases.data() + g * Hp_ + v * L));
+            });
+        for (int64_t step = first; step < last; step++) {
+          Step<T> now = at(step, base + (plan_.offset[step] - plan_.offset[first]) * gate_stride_);
+          now.bias_state = biases.data() + input_gates * Hp_;
+          now.fed = mask_hidden_ ? fed.data() + (step % 2) * s_.B * Hp_ : now.h;
+          const T* left = step == 0 ? fed0_.data() : mask_hidden_ ? fed.data() + (1 - step % 2) * s_.B * Hp_ : now.h_before;
+          int64_t rows = own.rows(plan_.alive[step], share_.row_groups);
+          int64_t depth = step == 0 && !in_.h0 ? 0 : s_.H;
+          auto rank = [&](int64_t i) { return own.group + i * share_.row_groups; };
+          product<T, state_gates, Cell::group>(
+              rows, [&](int64_t i) { return left + rank(i) * Hp_; }, depth, packed_state, own.first, own.last,
+              [&](int64_t i, int64_t v, const vec<T>(&u)[state_gates]) { Cell::template forward<T>(now, rank(i), v * L, u); });
+          if constexpr (Cell::second) {
+            group.join();
+            product<T, 1, 4>(
+                rows, [&](int64_t i) { return now.gate(now.gates, rank(i), 0, Cell::second_left); }, depth,
+                packed_second, own.first, own.last,
+                [&](int64_t i, int64_t v, const vec<T>(&u)[1]) { Cell::template forward_second<T>(now, rank(i), v * L, u[0]); });
+          }
+          group.join();
+        }
+        for (int64_t step = first; step < last; step++)
+          for (int64_t rank = own.group; rank < plan_.alive[step]; rank += share_.row_groups)
+            copy(out.y + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * out.y_step,
+                 h_ + (plan_.offset[step] + rank) * Hp_, own);
+      }
+      for (int64_t rank = own.group; rank < s_.B; rank += share_.row_groups) {
+        int64_t row = plan_.row[rank], length = plan_.length[rank];
+        int64_t end = length ? (plan_.offset[length - 1] + rank) * Hp_ : 0;
+        copy(out.h + row * s_.H, length ? h_ + end : h0_.data() + rank * Hp_, own);
+        if constexpr (Cell::memory) copy(out.c + row * s_.H, length ? c_ + end : c0_.data() + rank * Hp_, own);
+        for (int64_t step = length; step < s_.T; step++)
+          if (own.real > own.first * L)
+            std::fill(out.y + (row * s_.T + step) * out.y_step + own.first * L, out.y + (row * s_.T + step) * out.y_step + own.real, T(0));
+      }
+    });
+  }
+
+  void backward(const T* tape, const OutputGradients<T>& given, const InputGradients<T>& out) {
+    int64_t n = plan_.offset.back();
+    gather_states();
+    T* states = const_cast<T*>(tape) + s_.B * s_.T * gate_stride_;
+    h_ = states;
+    c_ = Cell::memory ? states + n * Hp_ : nullptr;
+    const int R = share_.row_groups;
+    Buffer<T> carry_h = gather(given.h), carry_c = Cell::memory ? gather(given.c) : Buffer<T>(0);
+    Buffer<T> dgates(R * 2 * longest_chunk() * gate_stride_);
+    Buffer<T> weights(Hp_ * (state_gates + int(Cell::second)) * Hp_ + (out.x ? Dp_ * input_gates * Hp_ : 0));
+    T *packed_state = weights.data(), *packed_second = packed_state + Hp_ * state_gates * Hp_;
+    T* packed_input = packed_second + (Cell::second ? Hp_ * Hp_ : 0);
+    Buffer<T> operand(R * longest_chunk() * (Dp_ + 2 * Hp_));
+    const int64_t sums_size = Cell::stored * Hp_ * (Dp_ + Hp_ + 1) + 3 * Hp_;
+    Buffer<T> sums(R * sums_size, true);
+
+    run_on_threads(share_.threads(), [&](int thread) {
+      auto [v0, v1] = part(vectors_, 4, thread, share_.threads());
+      pack_backward(packed_state, in_.weight_hh, Cell::from_state, state_gates, Hp_, s_.H, s_.H, v0, v1);
+      if constexpr (Cell::second) pack_backward(packed_second, in_.weight_hh, &Cell::second_gate, 1, Hp_, s_.H, s_.H, v0, v1);
+      if (out.x) {
+        auto [x0, x1] = part(Dp_ / L, 4, thread, share_.threads());
+        pack_backward(packed_input, in_.weight_ih, Cell::from_input, input_gates, Hp_, s_.H, s_.D, x0, x1);
+      }
+      meeting_.join();
+
+      Own own = owned(thread);
+      Meeting& group = *groups_[size_t(own.group)];
+      T* after = nullptr;  // the gates' gradients of the step after, rank 0
+      int64_t alive_after = 0;
+      auto rank = [&](int64_t i) { return own.group + i * R; };
+      // The whole gradient of a step's h: from the step after through U, from past the product, from above.
+      auto whole = [&](const Step<T>& now, int64_t step, int64_t r, int64_t v, vec<T> through) {
+        vec<T> dh = now.masked(mask_hidden_, r, v * L, through) + now.get(now.carry_h, r, v * L);
+        const T* dy = given.y + (plan_.row[r] * s_.T + plan_.time(r, step)) * given.y_step;
+        return dh + load_first(dy + v * L, s_.H - v * L);
+      };
+      for (size_t which = chunks_.size(); which-- > 0;) {
+        auto [first, last] = chunks_[which];
+        T* base = dgates.data() + (own.group * 2 + int64_t(which % 2)) * longest_chunk() * gate_stride_;
+        for (int64_t step = last; step-- > first;) {
+          Step<T> now = at(step, const_cast<T*>(tape) + plan_.offset[step] * gate_stride_);
+          now.dgates = base + (plan_.offset[step] - plan_.offset[first]) * gate_stride_;
+          now.carry_h = carry_h.data();
+          now.carry_c = carry_c.data();
+          int64_t rows = own.rows(plan_.alive[step], R), going_on = own.rows(alive_after, R);
+          product<T, 1, 4>(
+              going_on, [&](int64_t i) { return now.gate(after, rank(i), 0, Cell::first_from_state); }, state_gates * Hp_,
+              packed_state, own.first, own.last, [&](int64_t i, int64_t v, const vec<T>(&through)[1]) {
+                Cell::template backward<T>(now, rank(i), v * L, whole(now, step, rank(i), v, through[0]));
+              });
+          for (int64_t i = going_on; i < rows; i++)
+            for (int64_t v = own.first; v < own.last; v++)
+              Cell::template backward<T>(now, rank(i), v * L, whole(now, step, rank(i), v, vec<T>{}));
+          if constexpr (Cell::second) {
+            group.join();
+            product<T, 1, 4>(
+                rows, [&](int64_t i) { return now.gate(now.dgates, rank(i), 0, 0); }, Hp_, packed_second, own.first,
+                own.last, [&](int64_t i, int64_t v, const vec<T>(&du)[1]) {
+                  Cell::template backward_second<T>(now, rank(i), v * L, du[0]);
+                });
+          }
+          after = now.dgates;
+          alive_after = plan_.alive[step];
+          group.join();
+        }
+        gradients_of(own, first, last, tape, base, packed_input, operand.data() + own.group * longest_chunk() * (Dp_ + 2 * Hp_),
+                     sums.data() + own.group * sums_size, out.x);
+        group.join();
+      }
+      // what reaches the first state: rows that have a step, then those that have none
+      Step<T> start = at(0, nullptr);
+      start.carry_h = carry_h.data();
+      auto finish = [&](int64_t r, int64_t v, vec<T> through) {
+        int64_t place = plan_.row[r] * s_.H + v * L, real = s_.H - v * L;
+        if (out.h0) store_first(out.h0 + place, start.masked(mask_hidden_, r, v * L, through) + start.get(start.carry_h, r, v * L), real);
+        if constexpr (Cell::memory)
+          if (out.c0) store_first(out.c0 + place, load(carry_c.data() + r * Hp_ + v * L), real);
+      };
+      if (out.h0 || out.c0) {
+        int64_t going_on = own.rows(alive_after, R), rows = own.rows(s_.B, R);
+        product<T, 1, 4>(
+            going_on, [&](int64_t i) { return start.gate(after, rank(i), 0, Cell::first_from_state); }, state_gates * Hp_,
+            packed_state, own.first, own.last,
+            [&](int64_t i, int64_t v, const vec<T>(&through)[1]) { finish(rank(i), v, through[0]); });
+        for (int64_t i = going_on; i < rows; i++)
+          for (int64_t v = own.first; v < own.last; v++) finish(rank(i), v, vec<T>{});
+      }
+      if (out.x)
+        for (int64_t r = own.group; r < s_.B; r += R)
+          if (own.part == 0) {
+            T* row = out.x + plan_.row[r] * s_.T * s_.D;
+            std::fill(row + plan_.length[r] * s_.D, row + s_.T * s_.D, T(0));
+          }
+      meeting_.join();
+      add_up(thread, sums.data(), sums_size, out);
+    });
+  }
+
+ private:
+  struct Chunk {
+    int64_t first, last;
+  };
+  // What a thread owns: every row_groups-th rank, the vectors first..last of each gate, units up to `real`.
+  struct Own {
+    int group, part;
+    int64_t first, last, real;
+    int64_t rows(int64_t alive, int row_groups) const { return alive > group ? (alive - group + row_groups - 1) / row_groups : 0; }
+  };
+
+  Own owned(int thread) const {
+    int group = thread / share_.unit_groups, which = thread % share_.unit_groups;
+    auto [first, last] = part(vectors_, 64 / L, which, share_.unit_groups);
+    return {group, which, first, last, std::min(s_.H, last * L)};
+  }
+
+  static void copy(T* to, const T* from, const Own& own) {
+    if (own.real > own.first * L) std::memcpy(to + own.first * L, from + own.first * L, size_t(own.real - own.first * L) * sizeof(T));
+  }
+
+  int64_t longest_chunk() const {
+    int64_t most = 0;
+    for (auto [first, last] : chunks_) most = std::max(most, plan_.offset[last] - plan_.offset[first]);
+    return most;
+  }
+
+  // (B, H) in the caller's order -> (B, Hp) by rank; null gives zeros
+  Buffer<T> gather(const T* rows) const {
+    Buffer<T> out(s_.B * Hp_, true);
+    if (rows)
+      for (int64_t rank = 0; rank < s_.B; rank++)
+        std::memcpy(out.data() + rank * Hp_, rows + plan_.row[rank] * s_.H, size_t(s_.H) * sizeof(T));
+    return out;
+  }
+
+  // (T, B, H) in the caller's order -> (N, Hp) as packed
+  Buffer<T> gather_steps(const T* keep) const {
+    Buffer<T> out(keep ? plan_.offset.back() * Hp_ : 0, true);
+    for (int64_t step = 0; keep && step < plan_.steps; step++)
+      for (int64_t rank = 0; rank < plan_.alive[step]; rank++)
+        std::memcpy(out.data() + (plan_.offset[step] + rank) * Hp_,
+                    keep + (plan_.time(rank, step) * s_.B + plan_.row[rank]) * s_.H, size_t(s_.H) * sizeof(T));
+    return out;
+  }
+
+  Buffer<T> gather_vector(const T* values) const {
+    Buffer<T> out(values ? Hp_ : 0, true);
+    if (values) std::memcpy(out.data(), values, size_t(s_.H) * sizeof(T));
+    return out;
+  }
+
+  void gather_states() {
+    h0_ = gather(in_.h0);
+    if (Cell::memory) c0_ = gather(in_.c0);
+    if (in_.mask_hidden) masks_[0] = gather(in_.mask_hidden);
+    if (in_.mask_candidate) masks_[1] = gather(in_.mask_candidate);
+    mask_hidden_ = masks_[0].data();
+    mask_candidate_ = masks_[1].data();
+    keep_[0] = gather_steps(in_.keep_h);
+    keep_[1] = gather_steps(in_.keep_c);
+    peephole_[0] = gather_vector(in_.peephole_i);
+    peephole_[1] = gather_vector(in_.peephole_f);
+    peephole_[2] = gather_vector(in_.peephole_o);
+    fed0_ = gather(in_.h0);
+    if (mask_hidden_)
+      for (int64_t i = 0; i < s_.B * Hp_; i++) fed0_.data()[i] *= mask_hidden_[i];
+  }
+
+  // (input_gates + 1, Hp): what is added to W x for each stored column, then b_hh of a gate that r multiplies
+  Buffer<T> sum_biases() const {
+    Buffer<T> out((input_gates + 1) * Hp_, true);
+    if (!in_.bias_ih) return out;
+    for (int g = 0; g < input_gates; g++) {
+      bool apart = s_.kind == Kind::gru_after && Cell::from_input[g] == 2;
+      for (int64_t unit = 0; unit < s_.H; unit++) {
+        int64_t row = Cell::from_input[g] * s_.H + unit;
+        out.data()[g * Hp_ + unit] = in_.bias_ih[row] + (apart ? T(0) : in_.bias_hh[row]);
+        if (apart) out.data()[input_gates * Hp_ + unit] = in_.bias_hh[row];
+      }
+    }
+    return out;
+  }
+
+  Step<T> at(int64_t step, T* gates) const {
+    Step<T> now{};
+    now.stride = Hp_;
+    now.gate_stride = gate_stride_;
+    now.gates = gates;
+    int64_t place = plan_.steps ? plan_.offset[step] * Hp_ : 0;
+    now.h = h_ + place;
+    now.h_before = step ? h_ + plan_.offset[step - 1] * Hp_ : h0_.data();
+    if constexpr (Cell::memory) {
+      now.c = c_ + place;
+      now.c_before = step ? c_ + plan_.offset[step - 1] * Hp_ : c0_.data();
+    }
+    now.mask_hidden = mask_hidden_;
+    now.mask_candidate = mask_candidate_;
+    now.keep_h = keep_[0] ? keep_[0].data() + place : nullptr;
+    now.keep_c = keep_[1] ? keep_[1].data() + place : nullptr;
+    now.peephole_i = peephole_[0].data();
+    now.peephole_f = peephole_[1].data();
+    now.peephole_o = peephole_[2].data();
+    return now;
+  }
+
+  // Where sums of a row group stand: (stored*Hp, Dp + Hp) weights, (stored*Hp) biases, (3, Hp) peepholes.
+  int64_t bias_place() const { return Cell::stored * Hp_ * (Dp_ + Hp_); }
+  int64_t peephole_place() const { return bias_place() + Cell::stored * Hp_; }
+
+  // What the gates' gradients of a chunk give for its inputs, and add to the weights'.
+  void gradients_of(const Own& own, int64_t first, int64_t last, const T* tape, const T* base, const T* packed_input,
+                    T* operand, T* sums, T* dx) {
+    const int R = share_.row_groups;
+    const int64_t width = Dp_ + 2 * Hp_, across = Dp_ + Hp_;
+    std::vector<const T*> gate;
+    std::vector<T*> x_out;
+    std::vector<int64_t> places;
+    for (int64_t step = first; step < last; step++)
+      for (int64_t rank = own.group; rank < plan_.alive[step]; rank += R) {
+        int64_t at_x = (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D, i = int64_t(gate.size());
+        gate.push_back(base + (plan_.offset[step] - plan_.offset[first] + rank) * gate_stride_);
+        if (dx) x_out.push_back(dx + at_x);
+        if (i % share_.unit_groups != own.part) continue;
+        T* to = operand + i * width;
+        std::memcpy(to, in_.x + at_x, size_t(s_.D) * sizeof(T));
+        std::fill(to + s_.D, to + Dp_, T(0));
+        const T* before = step ? h_ + (plan_.offset[step - 1] + rank) * Hp_ : h0_.data() + rank * Hp_;
+        for (int64_t unit = 0; unit < Hp_; unit += L) {
+          vec<T> h = load(before + unit);
+          store(to + Dp_ + unit, mask_hidden_ ? h * load(mask_hidden_ + rank * Hp_ + unit) : h);
+        }
+        if constexpr (Cell::second)
+          std::memcpy(to + Dp_ + Hp_, tape + (plan_.offset[step] + rank) * gate_stride_ + Cell::second_left * Hp_, size_t(Hp_) * sizeof(T));
+      }
+    int64_t rows = int64_t(gate.size());
+    if (rows == 0) return;
+    groups_[size_t(own.group)]->join();
+    // The rows of a group lie row_groups apart only in whole steps; copied side by side they are one matrix.
+    const T* left = gate[0];
+    int64_t left_step = R == 1 ? gate_stride_ : 0;
+    if (left_step == 0) {
+      bool even = true;
+      for (int64_t i = 1; i < rows && even; i++) even = gate[size_t(i)] - gate[size_t(i) - 1] == R * gate_stride_;
+      if (even) left_step = R * gate_stride_;
+    }
+    int64_t c0 = own.first * L, c1 = own.last * L;
+    for (int column = 0; column < Cell::stored; column++) {
+      bool input = column < input_gates, state = column >= Cell::first_from_state && column < Cell::first_from_state + state_gates;
+      bool second = Cell::second && column == 0;
+      int64_t b0 = input ? 0 : Dp_, b1 = state ? Dp_ + Hp_ : Dp_;
+      T* to = sums + column * Hp_ * across;
+      auto add = [&](int64_t from, int64_t until, int64_t place) {
+        if (left_step)
+          return product_over_rows(rows, left, left_step, column * Hp_ + c0, column * Hp_ + c1, operand + from, width,
+                                   until - from, to - column * Hp_ * across + place, across);
+        for (int64_t i = 0; i < rows;) {  // runs of even distance
+          int64_t run = 1;
+          while (i + run < rows && gate[size_t(i + run)] - gate[size_t(i + run) - 1] == R * gate_stride_) run++;
+          product_over_rows(run, gate[size_t(i)], R * gate_stride_, column * Hp_ + c0, column * Hp_ + c1,
+                            operand + i * width + from, width, until - from, to - column * Hp_ * across + place, across);
+          i += run;
+        }
+      };
+      if (b1 > b0) add(b0, b1, b0);
+      if (second) add(Dp_ + Hp_, Dp_ + 2 * Hp_, Dp_);
+    }
+    add_vectors(own, first, last, tape, gate, sums);
+    if (dx) {
+      auto [x0, x1] = part(Dp_ / L, 4, own.part, share_.unit_groups);
+      product<T, 1, 4>(
+          rows, [&](int64_t i) { return gate[size_t(i)]; }, input_gates * Hp_, packed_input, x0, x1,
+          [&](int64_t i, int64_t v, const vec<T>(&sum)[1]) { store_first(x_out[size_t(i)] + v * L, sum[0], s_.D - v * L); });
+    }
+  }
+
+  // Biases and peepholes: sums over rows, unit by unit.
+  void add_vectors(const Own& own, int64_t first, int64_t last, const T* tape, const std::vector<const T*>& gate, T* sums) {
+    T *bias = sums + bias_place(), *peephole = sums + peephole_place();
+    for (int column = 0; column < Cell::stored; column++)
+      for (int64_t unit = own.first * L; unit < own.last * L; unit += L) {
+        vec<T> sum = load(bias + column * Hp_ + unit);
+        for (const T* row : gate) sum += load(row + column * Hp_ + unit);
+        store(bias + column * Hp_ + unit, sum);
+      }
+    if constexpr (Cell::memory) {
+      if (!in_.peephole_i) return;
+      size_t i = 0;
+      for (int64_t step = first; step < last; step++)
+        for (int64_t rank = own.group; rank < plan_.alive[step]; rank += share_.row_groups, i++) {
+          Step<T> now = at(step, const_cast<T*>(tape) + plan_.offset[step] * gate_stride_);
+          for (int64_t unit = own.first * L; unit < own.last * L; unit += L) {
+            vec<T> before = now.get(now.c_before, rank, unit), after = Cell::new_memory(now, rank, unit, before);
+            const T* d = gate[i] + unit;
+            store(peephole + unit, load(peephole + unit) + load(d) * before);
+            store(peephole + Hp_ + unit, load(peephole + Hp_ + unit) + load(d + Hp_) * before);
+            store(peephole + 2 * Hp_ + unit, load(peephole + 2 * Hp_ + unit) + load(d + 3 * Hp_) * after);
+          }
+        }
+    }
+  }
+
+  void add_up(int thread, const T* sums, int64_t size, const InputGradients<T>& out) {
+    auto total = [&](int64_t place) {
+      T sum = sums[place];
+      for (int group = 1; group < share_.row_groups; group++) sum += sums[group * size + place];
+      return sum;
+    };
+    auto [u0, u1] = part(s_.H, 1, thread, share_.threads());
+    auto spread = [&](T* weight, T* bias, int column, int gate, int64_t from, int64_t inputs) {
+      for (int64_t unit = u0; unit < u1; unit++) {
+        int64_t line = (column * Hp_ + unit) * (Dp_ + Hp_) + from;
+        T* to = weight + (gate * s_.H + unit) * inputs;
+        for (int64_t k = 0; k < inputs; k++) to[k] = total(line + k);
+        if (bias) bias[gate * s_.H + unit] = total(bias_place() + column * Hp_ + unit);
+      }
+    };
+    for (int g = 0; g < input_gates; g++) spread(out.weight_ih, out.bias_ih, g, Cell::from_input[g], 0, s_.D);
+    for (int g = 0; g < state_gates; g++)
+      spread(out.weight_hh, out.bias_hh, Cell::first_from_state + g, Cell::from_state[g], Dp_, s_.H);
+    if constexpr (Cell::second) spread(out.weight_hh, out.bias_hh, 0, Cell::second_gate, Dp_, s_.H);
+    if (out.peephole_i)
+      for (int64_t unit = u0; unit < u1; unit++) {
+        out.peephole_i[unit] = total(peephole_place() + unit);
+        out.peephole_f[unit] = total(peephole_place() + Hp_ + unit);
+        out.peephole_o[unit] = total(peephole_place() + 2 * Hp_ + unit);
+      }
+  }
+
+  const Shape& s_;
+  const Inputs<T>& in_;
+  Plan plan_;
+  Share share_;
+  int64_t Hp_, Dp_, vectors_, gate_stride_;
+  Meeting meeting_;
+  std::vector<std::unique_ptr<Meeting>> groups_;
+  std::vector<Chunk> chunks_;
+  T *h_ = nullptr, *c_ = nullptr;
+  T *mask_hidden_ = nullptr, *mask_candidate_ = nullptr;
+  Buffer<T> h0_, c0_, fed0_, masks_[2], keep_[2], peephole_[3];
+};
+
+}  // namespace echoic::ECHOIC_ISA

@@ -1,0 +1,40 @@
+// All of the core for one instruction set; compiled once for each.
+#include "cells/gru.h"
+#include "cells/gru_before.h"
+#include "cells/lstm.h"
+#include "cells/rnn.h"
+#include "driver.h"
+
+namespace echoic::ECHOIC_ISA {
+namespace {
+
+// Calls f with the cell of a kind.
+template <class F> auto with_cell(Kind kind, F&& f) {
+  switch (kind) {
+    case Kind::rnn_relu: return f(Rnn<Phi::relu>{});
+    case Kind::rnn_sigmoid: return f(Rnn<Phi::sigmoid>{});
+    case Kind::lstm: return f(Lstm{});
+    case Kind::gru_after: return f(Gru{});
+    case Kind::gru_before: return f(GruBefore{});
+    default: return f(Rnn<Phi::tanh>{});
+  }
+}
+
+template <class T> void forward(const Shape& shape, const Inputs<T>& in, const Outputs<T>& out) {
+  with_cell(shape.kind, [&](auto cell) { Layer<T, decltype(cell)>(shape, in).forward(out); });
+}
+
+template <class T>
+void backward(const Shape& shape, const Inputs<T>& in, const T* tape, const OutputGradients<T>& given,
+              const InputGradients<T>& out) {
+  with_cell(shape.kind, [&](auto cell) { Layer<T, decltype(cell)>(shape, in).backward(tape, given, out); });
+}
+
+}  // namespace
+
+#define ECHOIC_NAME_OF(isa) #isa
+#define ECHOIC_NAME(isa) ECHOIC_NAME_OF(isa)
+extern const Isa isa;
+const Isa isa{ECHOIC_NAME(ECHOIC_ISA), forward<float>, forward<double>, backward<float>, backward<double>};
+
+}  // namespace echoic::ECHOIC_ISA

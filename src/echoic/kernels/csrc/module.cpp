@@ -1,0 +1,122 @@
+// The Python door: plain numbers and addresses. Who calls (kernels/native.py) has checked them.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "memory.h"
+#include "plan.h"
+#include "pool.h"
+#include "recurrence.h"
+
+namespace nb = nanobind;
+
+namespace echoic {
+
+namespace portable { extern const Isa isa; }
+#ifdef ECHOIC_HAS_AVX2
+namespace avx2 { extern const Isa isa; }
+#endif
+#ifdef ECHOIC_HAS_AVX512
+namespace avx512 { extern const Isa isa; }
+#endif
+
+namespace {
+
+// What this processor can run, the fastest first.
+const std::vector<const Isa*>& usable() {
+  static const std::vector<const Isa*> found = [] {
+    std::vector<const Isa*> isas;
+#ifdef ECHOIC_HAS_AVX512
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl"))
+      isas.push_back(&avx512::isa);
+#endif
+#ifdef ECHOIC_HAS_AVX2
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.push_back(&avx2::isa);
+#endif
+    isas.push_back(&portable::isa);
+    return isas;
+  }();
+  return found;
+}
+
+using Address = uintptr_t;
+struct Size {
+  int kind;
+  int64_t B, T, D, H;
+  Address lengths;
+  bool reverse;
+  int threads;
+  Shape shape() const { return {Kind(kind), B, T, D, H, reinterpret_cast<const int64_t*>(lengths), reverse, threads}; }
+};
+
+template <class real> Inputs<real> inputs(const std::array<Address, 14>& a) {
+  auto p = [&](int i) { return reinterpret_cast<const real*>(a[size_t(i)]); };
+  return {p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9), p(10), p(11), p(12), p(13)};
+}
+
+template <class real> void forward(void (*run)(const Shape&, const Inputs<real>&, const Outputs<real>&), const Shape& shape,
+                                   const std::array<Address, 14>& in, const std::array<Address, 4>& out, int64_t y_step) {
+  auto p = [&](int i) { return reinterpret_cast<real*>(out[size_t(i)]); };
+  run(shape, inputs<real>(in), {p(0), y_step, p(1), p(2), p(3)});
+}
+
+template <class real> void backward(void (*run)(const Shape&, const Inputs<real>&, const real*, const OutputGradients<real>&,
+                                                const InputGradients<real>&),
+                                    const Shape& shape, const std::array<Address, 14>& in, Address tape,
+                                    const std::array<Address, 3>& given, int64_t y_step, const std::array<Address, 10>& out) {
+  auto g = [&](int i) { return reinterpret_cast<const real*>(given[size_t(i)]); };
+  auto p = [&](int i) { return reinterpret_cast<real*>(out[size_t(i)]); };
+  run(shape, inputs<real>(in), reinterpret_cast<const real*>(tape), {g(0), y_step, g(1), g(2)},
+      {p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9)});
+}
+
+// An array on a block of memory.h, which gets it back when the array dies.
+template <class real> nb::object lasting(size_t size) {
+  Buffer<real> block{int64_t(size)};
+  real* data = block.release();
+  nb::capsule owner(data, [](void* p) noexcept { give_memory(p); });
+  return nb::cast(nb::ndarray<nb::numpy, real, nb::ndim<1>>(data, {size}, owner));
+}
+
+}  // namespace
+}  // namespace echoic
+
+NB_MODULE(_native, m) {
+  using namespace echoic;
+  nb::class_<Size>(m, "Shape")
+      .def("__init__", [](Size* self, int kind, int64_t B, int64_t T, int64_t D, int64_t H, Address lengths, bool reverse,
+                          int threads) { new (self) Size{kind, B, T, D, H, lengths, reverse, threads}; });
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const Isa* isa : usable()) names.push_back(isa->name);
+    return names;
+  }, "Names of the instruction sets this processor can run, the fastest first.");
+  m.def("lend_threads", [](Address parallel, Address team_size) {
+    lend_threads(reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel),
+                 reinterpret_cast<int (*)()>(team_size));
+  });
+  m.def("tape_size", [](const Size& size) { return tape_size(size.shape()); });
+  m.def("lasting", [](size_t size, bool is_double) { return is_double ? lasting<double>(size) : lasting<float>(size); },
+        "A NumPy vector of undefined content whose memory is used again after it.");
+  m.def("forward", [](int isa, bool is_double, const Size& size, const std::array<Address, 14>& in,
+                      const std::array<Address, 4>& out, int64_t y_step) {
+    nb::gil_scoped_release unlocked;
+    const Isa& code = *usable().at(size_t(isa));
+    if (is_double) forward<double>(code.forward_double, size.shape(), in, out, y_step);
+    else forward<float>(code.forward_float, size.shape(), in, out, y_step);
+  });
+  m.def("backward", [](int isa, bool is_double, const Size& size, const std::array<Address, 14>& in, Address tape,
+                       const std::array<Address, 3>& given, int64_t y_step, const std::array<Address, 10>& out) {
+    nb::gil_scoped_release unlocked;
+    const Isa& code = *usable().at(size_t(isa));
+    if (is_double) backward<double>(code.backward_double, size.shape(), in, tape, given, y_step, out);
+    else backward<float>(code.backward_float, size.shape(), in, tape, given, y_step, out);
+  });
+}

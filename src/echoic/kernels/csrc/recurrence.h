@@ -1,0 +1,69 @@
+// A recurrent layer in one direction, forwards and backwards: the core's own interface.
+//
+// Every pointer is the caller's and stays the caller's; nothing is kept after a call. No output may
+// overlap another argument. Arrays are dense and row-major. `real` is float or double throughout.
+// Gates stand below one another in torch's order: LSTM i f g o, GRU r z n, RNN h.
+#pragma once
+#include <cstdint>
+
+namespace echoic {
+
+enum class Kind : int { rnn_tanh = 0, rnn_relu = 1, rnn_sigmoid = 2, lstm = 3, gru_after = 4, gru_before = 5 };
+
+constexpr int64_t gate_count(Kind kind) { return kind == Kind::lstm ? 4 : kind < Kind::lstm ? 1 : 3; }
+
+// B rows of at most T steps of D features, H units.
+struct Shape {
+  Kind kind;
+  int64_t B, T, D, H;
+  const int64_t* lengths;  // (B) in 0..T, or null: all T
+  bool reverse;            // each row is read from its own last valid step to its first
+  int threads;
+};
+
+template <class real> struct Inputs {
+  const real* x;                                        // (B, T, D); what stands after a row's length is never read
+  const real *weight_ih, *weight_hh;                    // (G*H, D), (G*H, H)
+  const real *bias_ih, *bias_hh;                        // (G*H), or null
+  const real *peephole_i, *peephole_f, *peephole_o;     // (H) each, LSTM only, all or none null
+  const real *h0, *c0;                                  // (B, H), or null: zeros; c0 is the LSTM's
+  const real *mask_hidden, *mask_candidate;             // (B, H), or null: see cells/base.py
+  const real *keep_h, *keep_c;                          // (T, B, H) zoneout: share of the new value that is taken; or null
+};
+
+template <class real> struct Outputs {
+  real* y;        // (B, T, H) with y_step from one step to the next and T * y_step from row to row; 0 on padding
+  int64_t y_step;
+  real *h, *c;    // (B, H) the last states
+  real* tape;     // tape_size elements that backward will want, or null where it will not be called
+};
+
+template <class real> struct OutputGradients {
+  const real* y;  // (B, T, H) as Outputs::y; what stands on padding is never read
+  int64_t y_step;
+  const real *h, *c;  // (B, H), or null: zeros
+};
+
+// Each is written whole; null: not wanted.
+template <class real> struct InputGradients {
+  real* x;                                          // (B, T, D), 0 on padding
+  real *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // as the weights; never null, but for the biases
+  real *peephole_i, *peephole_f, *peephole_o;
+  real *h0, *c0;  // (B, H)
+};
+
+// Elements of a tape for B * T rows: what forward leaves for backward.
+int64_t tape_size(const Shape& shape);
+
+// One instruction set's code.
+struct Isa {
+  const char* name;
+  void (*forward_float)(const Shape&, const Inputs<float>&, const Outputs<float>&);
+  void (*forward_double)(const Shape&, const Inputs<double>&, const Outputs<double>&);
+  void (*backward_float)(const Shape&, const Inputs<float>&, const float* tape, const OutputGradients<float>&,
+                         const InputGradients<float>&);
+  void (*backward_double)(const Shape&, const Inputs<double>&, const double* tape, const OutputGradients<double>&,
+                          const InputGradients<double>&);
+};
+
+}  // namespace echoic
