@@ -7,37 +7,101 @@ from typing import Any
 import pytest
 import torch
 
-from echoic.cells.base import Cell, Masks
+from echoic.cells.base import Cell, Masks, Zoneout
 from echoic.cells.lstm import LSTMCell
 from echoic.core import registry
-from echoic.kernels.dispatch import choose
+from echoic.kernels import native
+from echoic.kernels.dispatch import Choice, choose
 from echoic.layers.unroll import unroll
 
 MASK = Masks(candidate=torch.ones(1, 3))
+ZONEOUT = Zoneout(0.1)
+NOT_CHOSEN = ["ECHOIC_ISA=none", "the native core was not built"]
 
 
-def name(kind: str, /, *, layer_norm: bool = False, options: dict[str, Any] | None = None, **asked: Any) -> str:
-    cell: Cell = registry.get("cell", kind)(2, 3, layer_norm=layer_norm, **(options or {}))
-    choice = choose(cell, unroll, **({"ragged": False} | asked))
-    assert choice.why
-    assert (choice.run is unroll) is (choice.name == "reference")
-    return choice.name
+def choice(
+    kind: str,
+    /,
+    *,
+    layer_norm: bool = False,
+    options: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    **asked: Any,
+) -> Choice:
+    made = registry.get("cell", kind)(2, 3, layer_norm=layer_norm, dtype=dtype, device=device, **(options or {}))
+    return choose(made, unroll, **({"ragged": False} | asked))
+
+
+def name(kind: str, /, **asked: Any) -> str:
+    found = choice(kind, **asked)
+    assert found.why
+    assert (getattr(found.run, "func", None) is unroll) is (found.name == "reference")
+    return found.name
+
+
+@pytest.fixture(params=NOT_CHOSEN)
+def without(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The core is not to be used, or not there. Why."""
+    if request.param == NOT_CHOSEN[0]:
+        monkeypatch.setenv("ECHOIC_ISA", "none")
+    else:
+        monkeypatch.delenv("ECHOIC_ISA", raising=False)
+        monkeypatch.setattr(native, "core", lambda: None)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("rnn", {"nonlinearity": "tanh"}),
+        ("rnn", {"nonlinearity": "relu"}),
+        ("rnn", {"nonlinearity": "sigmoid"}),
+        ("lstm", {}),
+        ("lstm", {"peephole": True}),
+        ("gru", {"reset": "after"}),
+        ("gru", {"reset": "before"}),
+    ],
+)
+def test_rnn_lstm_and_gru_run_on_the_core(
+    core: Any, isa: int, kind: str, options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    wanted = f"native-{core.isas()[isa]}"
+    for asked in ({}, {"masks": MASK}, {"zoneout": ZONEOUT}, {"masks": MASK, "zoneout": ZONEOUT}):
+        for ragged in (False, True):
+            for want_state in (False, True):
+                here = {"ragged": ragged, "want_state": want_state} | asked
+                assert name(kind, options=options, dtype=dtype, **here) == wanted
+    assert name(kind, options=options, dtype=dtype, layer_norm=True) == "reference"
+    assert "layer norm" in choice(kind, options=options, layer_norm=True).why
+
+
+@pytest.mark.usefixtures("isa")
+def test_what_the_core_lacks_runs_elsewhere_and_is_not_laid_to_the_core() -> None:
+    found = [choice("jordan"), choice("lstm", dtype=torch.bfloat16), choice("gru", device="meta")]
+    assert [each.name for each in found] == ["reference", "torch", "torch"]
+    assert not [each.why for each in found for reason in NOT_CHOSEN if reason in each.why]
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
-def test_plain_cells_run_on_torch(kind: str) -> None:
+def test_without_the_core_plain_cells_run_on_torch(without: str, kind: str) -> None:
     assert name(kind) == "torch"
     assert name(kind, ragged=True, want_state=False) == "torch"
     assert name(kind, ragged=True) == ("torch-packed" if kind == "lstm" else "torch")
-    assert name(kind, layer_norm=True) == name(kind, masks=MASK) == name(kind, zoneout=0.1) == "reference"
+    assert name(kind, layer_norm=True) == name(kind, masks=MASK) == name(kind, zoneout=ZONEOUT) == "reference"
+    for asked in ({}, {"ragged": True}, {"masks": MASK}, {"zoneout": ZONEOUT}):
+        assert choice(kind, **asked).why.startswith(f"{without}; ")
 
 
-def test_what_torch_lacks_runs_on_the_reference() -> None:
+def test_without_the_core_what_torch_lacks_runs_on_the_reference(without: str) -> None:
     assert name("rnn", options={"nonlinearity": "relu"}) == "torch"
-    assert name("rnn", options={"nonlinearity": "sigmoid"}) == "reference"
-    assert name("lstm", options={"peephole": True}) == "reference"
-    assert name("gru", options={"reset": "before"}) == "reference"
+    lacking = [("rnn", {"nonlinearity": "sigmoid"}), ("lstm", {"peephole": True}), ("gru", {"reset": "before"})]
+    for kind, options in lacking:
+        assert name(kind, options=options) == "reference"
+        assert choice(kind, options=options).why.startswith(f"{without}; ")
     assert name("jordan") == "reference"
+    assert without not in choice("jordan").why
 
 
 def test_a_subclass_is_another_cell() -> None:
@@ -47,13 +111,25 @@ def test_a_subclass_is_another_cell() -> None:
     assert choose(Other(2, 3), unroll, ragged=False).name == "reference"
 
 
-def test_weights_put_in_for_one_call_reach_the_kernel() -> None:
+def weights_put_in_for_one_call_reach_the_kernel() -> None:
     cell, x = LSTMCell(2, 3), torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(0))
-    twin = cell.with_weights(weight_hh=torch.zeros_like(cell.weight_hh))
-    assert not torch.equal(choose(twin, unroll, ragged=False).run(twin, x, None, None)[0], unroll(cell, x)[0])
-    assert torch.allclose(choose(twin, unroll, ragged=False).run(twin, x, None, None)[0], unroll(twin, x)[0], atol=1e-6)
+    twin: Cell = cell.with_weights(weight_hh=torch.zeros_like(cell.weight_hh))
+    run = choose(twin, unroll, ragged=False).run
+    assert not torch.equal(run(twin, x, None, None)[0], unroll(cell, x)[0])
+    assert torch.allclose(run(twin, x, None, None)[0], unroll(twin, x)[0], atol=1e-6)
 
 
+@pytest.mark.usefixtures("isa")
+def test_weights_put_in_for_one_call_reach_the_core() -> None:
+    weights_put_in_for_one_call_reach_the_kernel()
+
+
+@pytest.mark.usefixtures("without")
+def test_weights_put_in_for_one_call_reach_torch() -> None:
+    weights_put_in_for_one_call_reach_the_kernel()
+
+
+@pytest.mark.usefixtures("without")
 def test_a_state_that_the_kernel_does_not_know_is_none() -> None:
     x, lengths = torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([4, 2])
     cell = LSTMCell(2, 3)

@@ -75,7 +75,8 @@ def test_layer_norm_changes_the_function_alike_in_training_and_evaluation() -> N
     assert torch.equal(normed(X, LENGTHS)[0], normed(X, LENGTHS, noise=Noise(0, 0))[0])
 
 
-def test_no_state_is_faster_and_gives_the_same() -> None:
+def test_no_state_is_faster_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOIC_ISA", "none")
     network = stack(layers=2, bidirectional=True)
     y, states = network(X, LENGTHS)
     y2, none = network(X, LENGTHS, want_state=False)

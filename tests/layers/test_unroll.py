@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from echoic.cells.base import Zoneout
 from echoic.cells.lstm import LSTMCell
 from echoic.cells.rnn import RNNCell
 from echoic.layers.dropout import Noise
-from echoic.layers.unroll import Zoneout, unroll
+from echoic.layers.unroll import unroll
 
 B, T, D, H = 4, 5, 2, 3
 LENGTHS = torch.tensor([5, 3, 0, 4])
@@ -21,10 +22,16 @@ def lstm() -> tuple[LSTMCell, Tensor, LSTMCell.State]:
     return cell, draw[0], cell.State(*draw[1:])
 
 
+def drawn(rate: float, step: int, steps: int = T) -> Zoneout:
+    """Of an LSTM."""
+    noise = Noise(0, step)
+    return Zoneout(rate, (noise.keep((steps, B, H), rate), noise.keep((steps, B, H), rate)))
+
+
 def test_zoneout_keeps_units_of_each_state_field_in_training() -> None:
     cell, x, first = lstm()
     _, new = cell.step(cell.project(x)[:, 0], first)
-    y, zoned = unroll(cell, x[:, :1], None, first, zoneout=Zoneout(0.5, Noise(0, 0)))
+    y, zoned = unroll(cell, x[:, :1], None, first, zoneout=drawn(0.5, 0, 1))
     for old_field, new_field, field in zip(first, new, zoned, strict=True):
         kept = field == old_field
         assert kept.any()
@@ -37,7 +44,7 @@ def test_zoneout_keeps_units_of_each_state_field_in_training() -> None:
 def test_zoneout_without_noise_is_the_expectation() -> None:
     cell, x, first = lstm()
     _, expected = unroll(cell, x[:, :1], None, first, zoneout=Zoneout(0.3))
-    draws = [unroll(cell, x[:, :1], None, first, zoneout=Zoneout(0.3, Noise(0, k)))[1] for k in range(3000)]
+    draws = [unroll(cell, x[:, :1], None, first, zoneout=drawn(0.3, k, 1))[1] for k in range(3000)]
     for got, field in zip(zip(*draws, strict=True), expected, strict=True):
         assert torch.allclose(torch.stack(got).mean(0), field, atol=0.08)
     _, new = cell.step(cell.project(x)[:, 0], first)
@@ -48,7 +55,7 @@ def test_zoneout_leaves_padding_alone_and_has_right_gradients() -> None:
     cell, x, first = lstm()
 
     def run(x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-        y, last = unroll(cell, x, LENGTHS, cell.State(h, c), zoneout=Zoneout(0.4, Noise(3, 0)))
+        y, last = unroll(cell, x, LENGTHS, cell.State(h, c), zoneout=drawn(0.4, 3))
         return y, *last
 
     y, h, _ = run(x, *first)

@@ -23,6 +23,7 @@ from torch.library import custom_op, register_autograd, register_fake
 from echoic.cells.base import NO_MASKS, NO_ZONEOUT, Cell, Masks, Zoneout
 from echoic.kernels import native
 
+
 def _lend_threads() -> None:
     """Gives the core torch's OpenMP threads, so that two pools do not spin against each other. Where
     torch has another kind of threads the core uses its own."""
@@ -31,7 +32,9 @@ def _lend_threads() -> None:
     if core is None or not found:
         return
     openmp = ctypes.CDLL(str(found[0]))
-    parallel, size = (ctypes.cast(openmp[name], ctypes.c_void_p).value for name in ("GOMP_parallel", "omp_get_num_threads"))
+    parallel, size = (
+        ctypes.cast(openmp[name], ctypes.c_void_p).value for name in ("GOMP_parallel", "omp_get_num_threads")
+    )
     core.lend_threads(parallel, size)
 
 
@@ -110,7 +113,7 @@ def _check(inputs: list[Tensor | None], lengths: Tensor | None, kind: int) -> No
         raise TypeError(f"lengths are {lengths.dtype} on {lengths.device}, wanted int64 on the cpu")
     if tuple(lengths.shape) != (batch,):
         raise ValueError(f"lengths of shape {tuple(lengths.shape)}, wanted ({batch},)")
-    if batch and not (0 <= int(lengths.min()) and int(lengths.max()) <= steps):
+    if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(f"lengths from {int(lengths.min())} to {int(lengths.max())}, but there are {steps} steps")
 
 
@@ -129,7 +132,9 @@ def _prepared(
     return shape, dense, [lengths]
 
 
-def _forward(inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool, train: bool) -> list[Tensor]:
+def _forward(
+    inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool, train: bool
+) -> list[Tensor]:
     """[y (B, T, H), h (B, H), c (B, H) or (0,), tape or (0,)]"""
     core: Any = native.core()
     shape, dense, _held = _prepared(inputs, lengths, kind, reverse)
@@ -151,95 +156,43 @@ def _empty_outputs(x: Tensor, u: Tensor, kind: int, train: bool) -> list[Tensor]
     return [x.new_empty(batch, steps, hidden), x.new_empty(batch, hidden), c, tape]
 
 
-@custom_op("echoic::recur", mutates_args=())
-def recur(
-    x: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    peephole_i: Tensor | None,
-    peephole_f: Tensor | None,
-    peephole_o: Tensor | None,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    mask_hidden: Tensor | None,
-    mask_candidate: Tensor | None,
-    keep_h: Tensor | None,
-    keep_c: Tensor | None,
-    lengths: Tensor | None,
-    kind: int,
-    reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+INPUTS = """Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh,
+    Tensor? peephole_i, Tensor? peephole_f, Tensor? peephole_o, Tensor? h0, Tensor? c0,
+    Tensor? mask_hidden, Tensor? mask_candidate, Tensor? keep_h, Tensor? keep_c,
+    Tensor? lengths, int kind, bool reverse"""
+
+
+@custom_op("echoic::recur", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor, Tensor)")
+def recur(*arguments: Any) -> tuple[Tensor, ...]:
     """(y, h, c)"""
-    inputs = [x, weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o, h0, c0]
-    y, h, c, _ = _forward([*inputs, mask_hidden, mask_candidate, keep_h, keep_c], lengths, kind, reverse, train=False)
-    return y, h, c
+    *inputs, lengths, kind, reverse = arguments
+    return tuple(_forward(inputs, lengths, kind, reverse, train=False)[:3])
 
 
-@custom_op("echoic::recur_train", mutates_args=())
-def recur_train(
-    x: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    peephole_i: Tensor | None,
-    peephole_f: Tensor | None,
-    peephole_o: Tensor | None,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    mask_hidden: Tensor | None,
-    mask_candidate: Tensor | None,
-    keep_h: Tensor | None,
-    keep_c: Tensor | None,
-    lengths: Tensor | None,
-    kind: int,
-    reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+@custom_op("echoic::recur_train", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)")
+def recur_train(*arguments: Any) -> tuple[Tensor, ...]:
     """(y, h, c, tape)"""
-    inputs = [x, weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o, h0, c0]
-    y, h, c, tape = _forward([*inputs, mask_hidden, mask_candidate, keep_h, keep_c], lengths, kind, reverse, train=True)
-    return y, h, c, tape
+    *inputs, lengths, kind, reverse = arguments
+    return tuple(_forward(inputs, lengths, kind, reverse, train=True))
 
 
-@custom_op("echoic::recur_backward", mutates_args=())
-def recur_backward(
-    dy: Tensor | None,
-    dh: Tensor | None,
-    dc: Tensor | None,
-    tape: Tensor,
-    x: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    peephole_i: Tensor | None,
-    peephole_f: Tensor | None,
-    peephole_o: Tensor | None,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    mask_hidden: Tensor | None,
-    mask_candidate: Tensor | None,
-    keep_h: Tensor | None,
-    keep_c: Tensor | None,
-    lengths: Tensor | None,
-    kind: int,
-    reverse: bool,
-    wanted: list[bool],
-) -> list[Tensor]:
+@custom_op(
+    "echoic::recur_backward",
+    mutates_args=(),
+    schema=f"(Tensor? dy, Tensor? dh, Tensor? dc, Tensor tape, {INPUTS}, bool[] wanted) -> Tensor[]",
+)
+def recur_backward(*arguments: Any) -> list[Tensor]:
     """Gradients of the first ten inputs. Those of x and of the first states are made only if `wanted`."""
-    inputs = [x, weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o, h0, c0]
-    every = [*inputs, mask_hidden, mask_candidate, keep_h, keep_c]
-    shape, dense, _held = _prepared(every, lengths, kind, reverse)
+    dy, dh, dc, tape, *inputs, lengths, kind, reverse, wanted = arguments
+    shape, dense, _held = _prepared(inputs, lengths, kind, reverse)
     core: Any = native.core()
-    hidden = weight_hh.shape[1]
+    x, hidden = inputs[0], inputs[2].shape[1]
     given = x.new_zeros(*x.shape[:2], hidden) if dy is None else dy
     y_step = _step_of(given)
     if y_step is None:
         given, y_step = given.contiguous(), hidden
     last = [None if t is None else t.contiguous() for t in (dh, dc)]
-    out = _empty_gradients(inputs, wanted)
+    out = _empty_gradients(inputs[:LEARNED], wanted)
     core.backward(
         native.isa(),
         x.dtype == torch.float64,
@@ -258,24 +211,23 @@ def _empty_gradients(inputs: list[Tensor | None], wanted: list[bool]) -> list[Te
     assert x is not None
     made = [t is not None and (want or 0 < i < 8) for i, (t, want) in enumerate(zip(inputs, wanted, strict=True))]
     return [
-        x.new_empty(t.shape) if t is not None and make else x.new_empty(0)
-        for t, make in zip(inputs, made, strict=True)
+        x.new_empty(t.shape) if t is not None and make else x.new_empty(0) for t, make in zip(inputs, made, strict=True)
     ]
 
 
-@register_fake("echoic::recur")
+@register_fake("echoic::recur")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     x, _w, u, *_, kind, _reverse = arguments
     return tuple(_empty_outputs(x, u, kind, train=False)[:3])
 
 
-@register_fake("echoic::recur_train")
+@register_fake("echoic::recur_train")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     x, _w, u, *_, kind, _reverse = arguments
     return tuple(_empty_outputs(x, u, kind, train=True))
 
 
-@register_fake("echoic::recur_backward")
+@register_fake("echoic::recur_backward")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> list[Tensor]:
     return _empty_gradients(list(arguments[4:14]), arguments[-1])
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from echoic.cells.base import Cell, Masks, Zoneout
 from echoic.core import registry
 from echoic.core.errors import ConfigError, UsageError
-from echoic.kernels.dispatch import Choice, choose
+from echoic.kernels.dispatch import choose
 from echoic.layers.dropout import Noise, dropout
 from echoic.layers.unroll import unroll, valid_steps
 
@@ -167,7 +167,7 @@ def check_lengths(x: Tensor, lengths: Tensor | None, features: int) -> Tensor | 
     low, high = (int(end) for end in torch.aminmax(lengths))
     if low < 0 or high > x.shape[1]:
         raise UsageError(f"lengths from {low} to {high}, but the input has {x.shape[1]} steps")
-    return None if low == x.shape[1] else lengths.to(x.device)
+    return None if low == x.shape[1] else lengths.to(x.device, torch.int64)
 
 
 class BatchNorm(nn.Module):

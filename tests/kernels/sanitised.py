@@ -1,0 +1,72 @@
+"""The random comparison on a core that is not the installed one: sanitised.py CORE.so SECONDS
+
+Run by test_sanitised.py under AddressSanitizer and UBSan. Exits 1 where an answer is wrong; a
+sanitizer ends the process by itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from importlib.machinery import ExtensionFileLoader
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def load(path: str) -> None:
+    """Makes the file `echoic.kernels._native`."""
+    name = "echoic.kernels._native"
+    loader = ExtensionFileLoader(name, path)
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    loader.exec_module(sys.modules[name])
+
+
+def compare_for(seconds: float) -> int:
+    """How many random problems were compared."""
+    import random
+
+    import torch
+
+    from echoic.kernels import native
+    from kernels import native_calls as calls
+    from kernels.native_reference import HIDDEN, compare, reference
+
+    torch.set_num_threads(1)
+    rng, done, until, core = random.Random(0), 0, time.monotonic() + seconds, native.core()
+    assert core is not None
+    while time.monotonic() < until:
+        kind = rng.choice(native.KINDS)
+        problem = calls.Problem(
+            kind,
+            batch=rng.choice([0, 1, 2, 3, 8, 17, 33]),
+            steps=rng.choice([0, 1, 2, 7, 12]),
+            features=rng.choice([0, 1, 3, 16, 17, 40]),
+            hidden=rng.choice(HIDDEN),
+            double=rng.random() < 0.5,
+            reverse=rng.random() < 0.5,
+            ragged=rng.random() < 0.7,
+            bias=rng.random() < 0.7,
+            peephole=kind == "lstm" and rng.random() < 0.5,
+            state=rng.random() < 0.5,
+            hidden_mask=rng.random() < 0.4,
+            candidate_mask=rng.random() < 0.4,
+            zoneout=rng.choice(["", "drawn", "mean"]),
+            seed=done,
+        )
+        n = calls.draw(problem)
+        wanted, kink = reference(problem, n)
+        for isa in range(len(core.isas())):
+            got = calls.both(core, isa, problem, n, threads=rng.choice([1, 2, 3, 4]))
+            calls.forward(core, isa, problem, n, 2, train=False)
+            compare(got, wanted, problem.double, gradients=not kink)
+        done += 1
+    return done
+
+
+if __name__ == "__main__":
+    load(sys.argv[1])
+    print(compare_for(float(sys.argv[2])), "problems compared")
