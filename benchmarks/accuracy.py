@@ -44,13 +44,19 @@ def short(scores: dict[str, Any]) -> dict[str, Any]:
     return {name: scores[name] for name in KEPT if name in scores}
 
 
-def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
-    parts = SETS[name]()
-    config = Config().override([f"seed={seed}", *VARIANTS[variant], *settings])
-    train, valid, test = parts["train"], parts.get("valid"), parts["test"]
+def learning_parts(parts: dict[str, list[Example]], config: Config) -> tuple[list[Example], list[Example]]:
+    """(training part, validation part): the set's own, or split from its training part."""
+    train, valid = parts["train"], parts.get("valid")
     if valid is None:
         first, second = split(train, config.data.valid_fraction, config.seed)
         train, valid = [train[i] for i in first], [train[i] for i in second]
+    return train, valid
+
+
+def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
+    parts = SETS[name]()
+    config = Config().override([f"seed={seed}", *VARIANTS[variant], *settings])
+    (train, valid), test = learning_parts(parts, config), parts["test"]
     said: list[str] = []
 
     def hear(note: str) -> None:

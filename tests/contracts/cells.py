@@ -6,7 +6,7 @@ Registering a cell enrols it: `cases()` reads the registry and each cell's `vari
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts import bptt
-from echoic.cells.base import Cell, Masks
+from echoic.cells.base import NO_MASKS, NO_ZONEOUT, Cell, Masks, Zoneout
 from echoic.core import registry
 from echoic.kernels.dispatch import choose
 from echoic.layers.dropout import Noise
@@ -209,6 +209,55 @@ def _compare_with_reference(
         leaves = [leaf, *(p for p in cell.parameters())]
         out += [y, *(last if want_state else ()), *torch.autograd.grad(loss, leaves)]
     close(got, wanted, tolerance, f"{choice.name} against the reference")
+
+
+def check_native(case: Case) -> None:
+    """The native core == the reference, where the core has this cell: outputs, states and every gradient."""
+    for dtype, allowed in NATIVE.items():
+        built = replace(case, kind=registry.get("cell", case.name)).build(dtype=dtype)
+        if not choose(built, unroll, ragged=True).name.startswith("native"):
+            return
+        wanted = case.build(dtype=dtype).double()
+        for number, (masks, zoneout) in enumerate(_native_noise(built)):
+            for lengths in (None, LENGTHS):
+                for reverse in (False, True):
+                    first = [some_state(built), None][(number + reverse) % 2]
+                    run = choose(built, unroll, ragged=lengths is not None, masks=masks, zoneout=zoneout).run
+                    got = _everything(run, built, lengths, first, reverse)
+                    loop = partial(unroll, masks=Masks(*map(_double, masks)), zoneout=zoneout)
+                    for name, tensor in _everything(loop, wanted, lengths, first, reverse).items():
+                        off = (got[name] - tensor).abs().max() / max(0.1, tensor.abs().max())
+                        limit = allowed[name.startswith("gradient")]
+                        assert off <= limit, f"native {name} is off by {off:.1e}: {masks=} {zoneout=} {reverse=}"
+
+
+NATIVE = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-5, 1e-4)}
+"""Largest error over the largest number: of outputs and states, of gradients."""
+
+
+def _native_noise(cell: Cell) -> list[tuple[Masks, Zoneout]]:
+    hidden, candidate = (mask.to(cell.weight_hh.dtype) for mask in some_masks())
+    keep = tuple(Noise(3, 4).keep((T, B, *shape), 0.4) for shape in cell.state_shapes.values())
+    drawn, mean = Zoneout(0.4, keep), Zoneout(0.4)
+    pairs = [(NO_MASKS, NO_ZONEOUT)] * 2 + [(Masks(hidden), NO_ZONEOUT), (Masks(None, candidate), NO_ZONEOUT)]
+    return [*pairs, (NO_MASKS, drawn), (NO_MASKS, mean), (Masks(hidden, candidate), drawn)]
+
+
+def _double(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.double()
+
+
+def _everything(run: Any, cell: Cell, lengths: Tensor | None, first: Any, reverse: bool) -> dict[str, Tensor]:
+    """Y, the last state and the gradients of x, the first state and the weights, by name."""
+    dtype = cell.weight_hh.dtype
+    x = numbers(B, T, D, dtype=torch.float32).to(dtype).requires_grad_()
+    given = None if first is None else cell.State(*(f.detach().to(dtype).requires_grad_() for f in first))
+    y, last = run(cell, x, lengths, given, reverse=reverse)
+    loss = (y * numbers(B, T, H, seed=5).to(dtype)).sum() + sum((f * f).sum() for f in last)
+    leaves = {"x": x} | dict(cell.named_parameters()) | dict(enumerate(given or ()))
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    named = {"Y": y} | {f"last state {i}": field for i, field in enumerate(last)}
+    return named | {f"gradient of {name}": g for name, g in zip(leaves, gradients, strict=True)}
 
 
 def check_split(case: Case) -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from contracts.bptt import BY_NAME
-from contracts.cells import CHECKS, Case, cases, check_equations, check_torch_parity, torch_layer
+from contracts.cells import CHECKS, Case, cases, check_equations, check_native, check_torch_parity, torch_layer
 from echoic.cells.base import NO_MASKS, Cell, Masks
 from echoic.cells.lstm import LSTMCell, LSTMState
+from echoic.kernels import native
 
 CASES = cases()
 
@@ -29,6 +30,8 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_contract(case: Case, check: Any) -> None:
+    if check is check_native and native.why_not():
+        pytest.skip(str(native.why_not()))
     check(case)
 
 
@@ -61,6 +64,13 @@ def test_a_permuted_gate_is_caught(case: Case) -> None:
     if torch_layer(case):
         with pytest.raises(AssertionError, match=r"torch\.nn"):
             check_torch_parity(mutant)
+
+
+@pytest.mark.skipif(bool(native.why_not()), reason=str(native.why_not()))
+@pytest.mark.parametrize("case", [case for case in GATED if case.name != "jordan" and not case.layer_norm], ids=str)
+def test_a_permuted_gate_is_not_what_the_core_computes(case: Case) -> None:
+    with pytest.raises(AssertionError, match="native"):
+        check_native(Case(case.name, swapped(case.kind), case.options, case.bias))
 
 
 class StalePeephole(LSTMCell):

@@ -15,9 +15,22 @@ from echoic.kernels import native
 
 Array = NDArray[Any]
 
-NAMES = (
-    "x weight_ih weight_hh bias_ih bias_hh weight_pi weight_pf weight_po h c mask_hidden mask_candidate keep_h keep_c"
-).split()
+NAMES = [
+    "x",
+    "weight_ih",
+    "weight_hh",
+    "bias_ih",
+    "bias_hh",
+    "weight_pi",
+    "weight_pf",
+    "weight_po",
+    "h",
+    "c",
+    "mask_hidden",
+    "mask_candidate",
+    "keep_h",
+    "keep_c",
+]
 """The inputs, in the order of `Inputs` in csrc/recurrence.h."""
 LEARNED = NAMES[:10]
 """Those that have gradients."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,19 @@ def test_the_interpreter_is_free_during_a_call(core: Any) -> None:
         sys.setswitchinterval(before)
     other.join()
     assert free
+
+
+@pytest.mark.parametrize("rows", [2, 17])
+def test_two_callers_at_once_get_each_its_own_answer(core: Any, rows: int) -> None:
+    several = [dataclasses.replace(BIG, batch=rows, kind=kind, seed=seed) for seed, kind in enumerate(native.KINDS)]
+    drawn = [calls.draw(problem) for problem in several]
+    alone = [calls.both(core, 0, p, n, 2) for p, n in zip(several, drawn, strict=True)]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            together = list(pool.map(lambda p, n: calls.both(core, 0, p, n, 2), several, drawn))
+            for got, wanted in zip(together, alone, strict=True):
+                for name, array in wanted.items():
+                    np.testing.assert_array_equal(got[name], array, err_msg=name)
 
 
 WITHOUT_TORCH = """

@@ -208,6 +208,10 @@ class TrainConfig(Section):
     label_smoothing: Rate = Field(
         0.1, description="share of the target spread over all classes; soft labels stay as they are"
     )
+    adversarial: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        0.5,
+        description="adversarial training (Miyato et al. 2017): how far words are moved against the loss, in lengths of a word's vector; every batch is then learned from twice, and takes twice as long; 0 leaves it out",
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
         description="balanced: a row counts by the inverse of its class's frequency (with several labels in the recurrent path only)",

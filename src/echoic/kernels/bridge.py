@@ -13,6 +13,7 @@ no memory; neither has a gradient that nobody wanted.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,9 @@ def _check(inputs: list[Tensor | None], lengths: Tensor | None, kind: int) -> No
     assert u is not None
     if not 0 <= kind < len(native.KINDS):
         raise ValueError(f"kind {kind}, wanted 0 to {len(native.KINDS) - 1}")
-    for tensor in inputs:
-        if tensor is not None and (tensor.dtype != x.dtype or tensor.device.type != "cpu"):
-            raise TypeError(f"{tensor.dtype} on {tensor.device} beside {x.dtype}: wanted one float type on the cpu")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{x.dtype}, wanted float32 or float64")
+    _check_places(inputs)
+    if x.dtype not in (torch.float32, torch.float64) or x.device.type != "cpu":
+        raise TypeError(f"{x.dtype} on {x.device}, wanted float32 or float64 on the cpu")
     if x.dim() != 3 or u.dim() != 2:
         raise ValueError(f"x of shape {tuple(x.shape)} and U of shape {tuple(u.shape)}, wanted (B, T, D) and (G*H, H)")
     (batch, steps, features), hidden, gates = x.shape, u.shape[1], native.gates(kind)
@@ -105,6 +104,8 @@ def _check(inputs: list[Tensor | None], lengths: Tensor | None, kind: int) -> No
     for tensor, shape in zip(inputs, wanted, strict=True):
         if tensor is not None and tuple(tensor.shape) != tuple(shape):
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} where {tuple(shape)} is wanted")
+    if inputs[9] is not None and not native.has_memory(kind):
+        raise ValueError(f"{native.KINDS[kind]} has no c, and takes no c0")
     if (inputs[3] is None) != (inputs[4] is None) or len({t is None for t in inputs[5:8]}) > 1:
         raise ValueError("both biases or none, and all peepholes or none")
     if lengths is None:
@@ -115,6 +116,29 @@ def _check(inputs: list[Tensor | None], lengths: Tensor | None, kind: int) -> No
         raise ValueError(f"lengths of shape {tuple(lengths.shape)}, wanted ({batch},)")
     if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(f"lengths from {int(lengths.min())} to {int(lengths.max())}, but there are {steps} steps")
+
+
+def _check_places(tensors: Sequence[Tensor | None], lengths: Tensor | None = None) -> None:
+    """Raises TypeError unless all stand where the first does, and are of its type (lengths of their own)."""
+    first = next(t for t in tensors if t is not None)
+    for tensor in tensors:
+        if tensor is not None and (tensor.dtype != first.dtype or tensor.device != first.device):
+            raise TypeError(f"{tensor.dtype} on {tensor.device} beside {first.dtype} on {first.device}")
+    if lengths is not None and lengths.device != first.device:
+        raise TypeError(f"lengths on {lengths.device} beside {first.dtype} on {first.device}")
+
+
+def _check_given(given: list[Tensor | None], tape: Tensor, x: Tensor, hidden: int, kind: int) -> None:
+    """Raises TypeError or ValueError where gradients or the tape are not those of this layer."""
+    batch, steps, _ = x.shape
+    _check_places([x, tape, *given])
+    wanted = [(batch, steps, hidden), (batch, hidden), (batch, hidden) if native.has_memory(kind) else (0,)]
+    for tensor, shape in zip(given, wanted, strict=True):
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"a gradient of shape {tuple(tensor.shape)} where {shape} is wanted")
+    size = native.tape_size(kind, batch, steps, hidden)
+    if tuple(tape.shape) != (size,) or not tape.is_contiguous():
+        raise ValueError(f"a tape of shape {tuple(tape.shape)}, wanted ({size},) without gaps")
 
 
 def _prepared(
@@ -187,11 +211,12 @@ def recur_backward(*arguments: Any) -> list[Tensor]:
     shape, dense, _held = _prepared(inputs, lengths, kind, reverse)
     core: Any = native.core()
     x, hidden = inputs[0], inputs[2].shape[1]
+    _check_given([dy, dh, dc], tape, x, hidden, kind)
     given = x.new_zeros(*x.shape[:2], hidden) if dy is None else dy
     y_step = _step_of(given)
     if y_step is None:
         given, y_step = given.contiguous(), hidden
-    last = [None if t is None else t.contiguous() for t in (dh, dc)]
+    last = [None if t is None or t.numel() == 0 else t.contiguous() for t in (dh, dc)]
     out = _empty_gradients(inputs[:LEARNED], wanted)
     core.backward(
         native.isa(),
@@ -218,17 +243,21 @@ def _empty_gradients(inputs: list[Tensor | None], wanted: list[bool]) -> list[Te
 @register_fake("echoic::recur")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     x, _w, u, *_, kind, _reverse = arguments
+    _check_places(arguments[:14], arguments[14])
     return tuple(_empty_outputs(x, u, kind, train=False)[:3])
 
 
 @register_fake("echoic::recur_train")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     x, _w, u, *_, kind, _reverse = arguments
+    _check_places(arguments[:14], arguments[14])
     return tuple(_empty_outputs(x, u, kind, train=True))
 
 
 @register_fake("echoic::recur_backward")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> list[Tensor]:
+    _check_places(arguments[4:18], arguments[18])
+    _check_places([arguments[4], *arguments[:4]])
     return _empty_gradients(list(arguments[4:14]), arguments[-1])
 
 

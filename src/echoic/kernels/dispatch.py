@@ -154,7 +154,7 @@ def _run_packed(
     state = cell.initial(batch) if state is None else state
     real = (lengths > 0)[:, None]
     turn = _turn_order(lengths, longest) if reverse else None
-    x = x[:, :longest]
+    x = x[:, :longest].masked_fill(~real[:, :, None], 0.0)  # the step of an empty row may be NaN, and NaN * 0 is too
     packed = pack_padded_sequence(
         x if turn is None else _reorder(x, turn), lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
     )

@@ -25,6 +25,7 @@ from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError
 from echoic.core.types import Batch
 from echoic.layers.dropout import Noise
 from echoic.train import checkpoint, lock, optim
+from echoic.train.adversarial import moved_words
 from echoic.train.average import Average
 from echoic.train.checkpoint import Checkpoint, State
 from echoic.train.progress import Metrics, Watcher
@@ -249,6 +250,10 @@ class _Training:
             total, count = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
+            if self.config.adversarial:
+                with moved_words(self.network, self.config.adversarial):
+                    again, _ = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
+                    (again / count).backward()  # type: ignore[no-untyped-call]
         value, norm = float(total.detach()), optim.clip(self.network.parameters(), self.config.clip)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise self._not_finite("gradient" if math.isfinite(value) else "loss", rows)

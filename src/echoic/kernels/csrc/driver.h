@@ -120,7 +120,8 @@ template <class T, class Cell> class Layer {
             int64_t(x.size()), [&](int64_t i) { return x[size_t(i)]; }, s_.D, packed_input, own.first, own.last,
             [&](int64_t i, int64_t v, const vec<T>(&sums)[input_gates]) {
               for (int g = 0; g < input_gates; g++)
-                store(gate[size_t(i)] + g * Hp_ + v * L, sums[g] + load(biases.data() + g * Hp_ + v * L));
+                store(gate[size_t(i)] + g * Hp_ + v * L, only_units(sums[g], v) + load(biases.data() + g * Hp_ + v * L));
+              if (v == 0) std::memset(gate[size_t(i)] + Cell::stored * Hp_, 0, size_t(gate_stride_ - Cell::stored * Hp_) * sizeof(T));
             });
         for (int64_t step = first; step < last; step++) {
           Step<T> now = at(step, base + (plan_.offset[step] - plan_.offset[first]) * gate_stride_);
@@ -279,6 +280,14 @@ template <class T, class Cell> class Layer {
     if (own.real > own.first * L) std::memcpy(to + own.first * L, from + own.first * L, size_t(own.real - own.first * L) * sizeof(T));
   }
 
+  // 0 where there is no unit: an infinite input times a weight that is not there would be a NaN.
+  vec<T> only_units(vec<T> v, int64_t at) const {
+    if (at * L + L <= s_.H) return v;
+    T values[L] = {};
+    store_first(values, v, s_.H - at * L);
+    return load(values);
+  }
+
   int64_t longest_chunk() const {
     int64_t most = 0;
     for (auto [first, last] : chunks_) most = std::max(most, plan_.offset[last] - plan_.offset[first]);
@@ -383,7 +392,7 @@ template <class T, class Cell> class Layer {
         if (dx) x_out.push_back(dx + at_x);
         if (i % share_.unit_groups != own.part) continue;
         T* to = operand + i * width;
-        std::memcpy(to, in_.x + at_x, size_t(s_.D) * sizeof(T));
+        if (s_.D) std::memcpy(to, in_.x + at_x, size_t(s_.D) * sizeof(T));
         std::fill(to + s_.D, to + Dp_, T(0));
         const T* before = step ? h_ + (plan_.offset[step - 1] + rank) * Hp_ : h0_.data() + rank * Hp_;
         for (int64_t unit = 0; unit < Hp_; unit += L) {

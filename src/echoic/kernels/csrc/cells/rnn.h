@@ -26,7 +26,7 @@ template <Phi phi> struct Rnn {
     dh = s.masked(s.mask_candidate, rank, unit, s.split(s.keep_h, rank, unit, dh, past));
     if constexpr (phi == Phi::tanh) slope = T(1) - h * h;
     if constexpr (phi == Phi::sigmoid) slope = h * (T(1) - h);
-    if constexpr (phi == Phi::relu) slope = h > T(0) ? splat(T(1)) : vec<T>{};
+    if constexpr (phi == Phi::relu) slope = h <= T(0) ? vec<T>{} : splat(T(1));  // a NaN passes, as in torch
     store(s.gate(s.dgates, rank, unit, 0), dh * slope);
     s.put(s.carry_h, rank, unit, past);
   }
