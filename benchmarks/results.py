@@ -1,4 +1,4 @@
-"""RESULTS.md, and the tables between the markers of both READMEs, from the records in results/accuracy/.
+"""RESULTS.md, and the tables between the markers of both READMEs, from the records in results/.
 
     python benchmarks/results.py            # writes the three pages
     python benchmarks/results.py --check    # writes nothing, exits with 1 if a page is not up to date
@@ -23,6 +23,7 @@ import numpy as np
 
 from echoic.evaluate.intervals import Paired, mcnemar, paired_bootstrap
 from echoic.evaluate.metrics import macro_f1
+from kernel_table import section
 
 ROOT = Path(__file__).parent.parent
 RECORDS = Path(__file__).parent / "results" / "accuracy"
@@ -290,7 +291,7 @@ def results_page(records: Records) -> str:
     versions = sorted({json.dumps(record["versions"]) for found in records.values() for record in found})
     parts = [
         "# Results",
-        "Written by `python benchmarks/results.py` from the records in `benchmarks/results/accuracy/`; change nothing here by hand. "
+        "Written by `python benchmarks/results.py` from the records in `benchmarks/results/`; change nothing here by hand. "
         "How the figures come about: [docs/how-it-measures.md](docs/how-it-measures.md).",
         "## Accuracy",
         block(records, "en"),
@@ -316,7 +317,8 @@ def between(page: str, inside: str, name: str) -> str:
 def pages(root: Path = ROOT, folder: Path = RECORDS) -> dict[Path, str]:
     """{path: the text it should hold} of every page with results."""
     records = read(folder)
-    out = {root / "RESULTS.md": results_page(records)}
+    speed = section(folder.parent / "kernels")
+    out = {root / "RESULTS.md": results_page(records) + ("\n" + speed if speed else "")}
     for name, language in PAGES.items():
         out[root / name] = between((root / name).read_text(encoding="utf-8"), block(records, language), name)
     return out

@@ -1,0 +1,60 @@
+"""The part of RESULTS.md about the native core's speed, from the records of kernels.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+TITLES = {
+    "train": "A training step over full rows",
+    "ragged": "A training step over the lengths of IMDb reviews, batches of neighbours in length",
+    "grid": "Small and odd shapes",
+}
+HEAD = "| cell | B, T, D, H | GFLOP/s | torch | of the peak | times torch's speed (lowest to highest) |"
+
+
+def section(folder: Path) -> str:
+    """Markdown, empty where nothing was recorded. folder: results/kernels."""
+    found = {name: folder / f"{name}.json" for name in TITLES}
+    parts = [table(name, json.loads(path.read_text(encoding="utf-8"))) for name, path in found.items() if path.exists()]
+    return "\n\n".join(["## The native core", *parts]) + "\n" if parts else ""
+
+
+def table(name: str, record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    about = (
+        f"`{record['command']}`: {machine['processor']}, {record['threads']} threads, float32, {record['kernel']}, "
+        f"torch {record['versions']['torch']}, {record['time']}. Peak of fused multiply-adds in the same run: "
+        f"{record['peak_gflops']:.0f} GFLOP/s. Medians of {record['rounds']} rounds in turns."
+    )
+    rows = record["rows"]
+    if name == "grid":
+        return f"### {TITLES[name]}\n\n{about}\n\n{summary(rows)}"
+    lines = [HEAD, "| --- | --- | ---: | ---: | ---: | ---: |", *map(line, rows)]
+    return f"### {TITLES[name]}\n\n{about}\n\n" + "\n".join(lines) + f"\n\n{summary(rows)}"
+
+
+def line(row: dict[str, Any]) -> str:
+    shape = ", ".join(str(size) if size else "IMDb" for size in row["shape"])
+    times = f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
+    if "against_packed" in row:
+        times += f"; {row['against_packed']:.2f} against a PackedSequence"
+    numbers = f"{row['gflops']:.0f} | {row['torch_gflops']:.0f} | {100 * row['share_of_peak']:.0f} %"
+    return f"| {row['cell']} | {shape} | {numbers} | {times} |"
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for what in dict.fromkeys(row["what"] for row in rows):
+        for cell in dict.fromkeys(row["cell"] for row in rows):
+            of = sorted(
+                (row for row in rows if (row["what"], row["cell"]) == (what, cell)), key=lambda row: row["ratio"]
+            )
+            slower = sum(row["ratio"] < 0.95 for row in of)
+            lines.append(
+                f"- {what}, {cell}: median {median(row['ratio'] for row in of):.2f} times torch's speed over {len(of)} "
+                f"shapes, lowest {of[0]['ratio']:.2f} (B, T, D, H = {of[0]['shape']}); {slower} below 0.95"
+            )
+    return "\n".join(lines)
