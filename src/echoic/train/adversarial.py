@@ -15,16 +15,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from echoic.layers.embed import Embed
 
 
+def tables(network: nn.Module) -> list[Tensor]:
+    """The embedding tables of `network` that hold a gradient."""
+    return [m.weight for m in network.modules() if isinstance(m, Embed) and m.weight.grad is not None]
+
+
 @contextmanager
-def moved_words(network: nn.Module, size: float) -> Iterator[None]:
-    """Inside, each trained embedding table of `network` stands at E + r, by the gradients it holds;
-    afterwards its bits are what they were. A table without a gradient stays."""
-    tables = [m.weight for m in network.modules() if isinstance(m, Embed) and m.weight.grad is not None]
+def moved(tables: list[Tensor], size: float) -> Iterator[None]:
+    """Inside, each table stands at E + r, by the gradient it holds; afterwards its bits are what they were."""
     kept = [table.detach().clone() for table in tables]
     with torch.no_grad():
         for table in tables:

@@ -24,8 +24,7 @@ from echoic.core.config import TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, show
 from echoic.core.types import Batch
 from echoic.layers.dropout import Noise
-from echoic.train import checkpoint, lock, optim
-from echoic.train.adversarial import moved_words
+from echoic.train import adversarial, checkpoint, lock, optim
 from echoic.train.average import Average
 from echoic.train.checkpoint import Checkpoint, State
 from echoic.train.progress import Metrics, Watcher
@@ -250,8 +249,9 @@ class _Training:
             total, count = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
-            if self.config.adversarial:
-                with moved_words(self.network, self.config.adversarial):
+            words = adversarial.tables(self.network) if self.config.adversarial else []
+            if words:
+                with adversarial.moved(words, self.config.adversarial):
                     again, _ = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
                     (again / count).backward()  # type: ignore[no-untyped-call]
         value, norm = float(total.detach()), optim.clip(self.network.parameters(), self.config.clip)
