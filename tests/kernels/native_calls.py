@@ -83,7 +83,7 @@ class Numbers:
 
 def draw(p: Problem) -> Numbers:
     rng, kind = np.random.default_rng(p.seed), np.float64 if p.double else np.float32
-    rows, row = native.gates(p.number) * p.hidden, (p.batch, p.hidden)
+    rows, row = native.GATES[p.number] * p.hidden, (p.batch, p.hidden)
 
     def normal(*shape: int) -> Array:
         return rng.standard_normal(shape).astype(kind)
@@ -140,7 +140,7 @@ def forward(core: Any, isa: int, p: Problem, n: Numbers, threads: int, *, train:
     tape = core.lasting(core.tape_size(shape) if train else 0, p.double)
     tape[:] = np.nan
     inputs = [address(n.inputs[name]) for name in NAMES]
-    core.forward(isa, p.double, shape, inputs, [*map(address, out), address(tape)], p.hidden)
+    core.forward(isa, p.double, shape, inputs, [*map(address, out), address(tape)])
     return out[: 1 + p.fields], tape
 
 

@@ -48,8 +48,8 @@ struct Layer {
     const float* seen = shape.kind == Kind::lstm ? peephole.data() : nullptr;
     Inputs<float> in{x.data(), w.data(), u.data(), b.data(), b.data(), seen, seen, seen, state.data(), state.data(),
                      mask.data(), mask.data(), keep.data(), keep.data()};
-    portable::isa.forward_float(shape, in, {y.data(), shape.H, h.data(), c.data(), nullptr});
-    portable::isa.forward_float(shape, in, {y.data(), shape.H, h.data(), c.data(), tape.data()});
+    portable::isa.forward_float(shape, in, {y.data(), h.data(), c.data(), nullptr});
+    portable::isa.forward_float(shape, in, {y.data(), h.data(), c.data(), tape.data()});
     size_t H = peephole.size(), rows = b.size();
     float* dpeephole = seen ? dp.data() : nullptr;
     InputGradients<float> out{dx.data(), dw.data(), du.data(), db.data(), db.data() + rows, dpeephole,

@@ -97,7 +97,7 @@ def _check(inputs: list[Tensor | None], lengths: Tensor | None, kind: int) -> No
         raise TypeError(f"{x.dtype} on {x.device}, wanted float32 or float64 on the cpu")
     if x.dim() != 3 or u.dim() != 2:
         raise ValueError(f"x of shape {tuple(x.shape)} and U of shape {tuple(u.shape)}, wanted (B, T, D) and (G*H, H)")
-    (batch, steps, features), hidden, gates = x.shape, u.shape[1], native.gates(kind)
+    (batch, steps, features), hidden, gates = x.shape, u.shape[1], native.GATES[kind]
     row, unit, rows = (batch, hidden), (hidden,), (gates * hidden,)
     wanted = [x.shape, (*rows, features), (*rows, hidden), rows, rows, unit, unit, unit, row, row, row, row]
     wanted += [(steps, *row)] * 2
@@ -169,7 +169,7 @@ def _forward(
     outputs = _empty_outputs(x, u, kind, train=False)
     if train:
         outputs[3] = torch.from_numpy(core.lasting(core.tape_size(shape), real))
-    core.forward(native.isa(), real, shape, [_address(t) for t in dense], [_address(t) for t in outputs], u.shape[1])
+    core.forward(native.isa(), real, shape, [_address(t) for t in dense], [_address(t) for t in outputs])
     return outputs
 
 

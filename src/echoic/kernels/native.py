@@ -16,6 +16,8 @@ from echoic.core.errors import ConfigError
 
 KINDS = ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru_after", "gru_before")
 """The recurrences the core has, in the order of `Kind` in csrc/recurrence.h."""
+GATES = (1, 1, 1, 4, 3, 3)
+"""How many gates each has."""
 
 
 @cache
@@ -54,10 +56,6 @@ def name() -> str:
     return f"native-{native.isas()[isa()]}"
 
 
-def gates(kind: int) -> int:
-    return {"rnn": 1, "lst": 4, "gru": 3}[KINDS[kind][:3]]
-
-
 def has_memory(kind: int) -> bool:
     """Whether the state has a c beside its h."""
     return KINDS[kind] == "lstm"
@@ -67,5 +65,5 @@ def tape_size(kind: int, batch: int, steps: int, hidden: int) -> int:
     """Elements that a forward call leaves for backward, as `tape_size` in csrc/plan.cpp; works on
     torch's symbolic sizes too."""
     stride = (hidden + 15) // 16 * 16
-    stored = 1 if gates(kind) == 1 else 4
+    stored = 1 if GATES[kind] == 1 else 4
     return batch * steps * (stored * stride + 16 + (1 + has_memory(kind)) * stride)

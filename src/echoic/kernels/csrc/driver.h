@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "pack.h"
 #include "plan.h"
 #include "pool.h"
 #include "step.h"
@@ -18,48 +19,6 @@
 namespace echoic::ECHOIC_ISA {
 
 constexpr int64_t chunk_rows = 192;
-
-// Panels of the gates `rows` of a weight (G*H, depth), for `product` with `gates` gates and this group:
-// line k holds, for each gate, the weights from input k to the panel's units.
-template <class T>
-void pack_forward(T* out, const T* weight, const int* rows, int gates, int group, int64_t depth, int64_t units,
-                  int64_t first, int64_t last) {
-  constexpr int L = lanes<T>;
-  for (int64_t v = first; v < last; v += group) {
-    int64_t across = std::min<int64_t>(group, last - v) * L;
-    T* panel = out + v * gates * depth * L;
-    for (int g = 0; g < gates; g++)
-      for (int64_t j = 0; j < across; j++) {
-        int64_t unit = v * L + j;
-        T* to = panel + g * across + j;
-        if (unit < units) {
-          const T* from = weight + (rows[g] * units + unit) * depth;
-          for (int64_t k = 0; k < depth; k++) to[k * gates * across] = from[k];
-        } else {
-          for (int64_t k = 0; k < depth; k++) to[k * gates * across] = T(0);
-        }
-      }
-  }
-}
-
-// Panels of the same weight transposed, for `product<T, 1, 4>`: line k holds the weights of stored column k
-// (gate k / stride, unit k % stride) to the panel's inputs.
-template <class T>
-void pack_backward(T* out, const T* weight, const int* rows, int gates, int64_t stride, int64_t units, int64_t inputs,
-                   int64_t first, int64_t last) {
-  constexpr int L = lanes<T>;
-  for (int64_t v = first; v < last; v += 4) {
-    int64_t across = std::min<int64_t>(4, last - v) * L;
-    T* to = out + v * gates * stride * L;
-    int64_t real = std::clamp<int64_t>(inputs - v * L, 0, across);
-    for (int g = 0; g < gates; g++)
-      for (int64_t unit = 0; unit < stride; unit++, to += across) {
-        int64_t kept = unit < units ? real : 0;
-        if (kept) std::memcpy(to, weight + (rows[g] * units + unit) * inputs + v * L, size_t(kept) * sizeof(T));
-        std::fill(to + kept, to + across, T(0));
-      }
-  }
-}
 
 template <class T, class Cell> class Layer {
   static constexpr int L = lanes<T>;
@@ -76,6 +35,7 @@ template <class T, class Cell> class Layer {
       int64_t last = step + 1;
       while (last < plan_.steps && plan_.offset[last + 1] - plan_.offset[step] <= most) last++;
       chunks_.push_back({step, last});
+      longest_chunk_ = std::max(longest_chunk_, plan_.offset[last] - plan_.offset[step]);
       step = last;
     }
   }
@@ -84,7 +44,7 @@ template <class T, class Cell> class Layer {
     int64_t n = plan_.offset.back();
     gather_states();
     Buffer<T> held(out.tape ? 0 : n * Hp_ * (Cell::memory ? 2 : 1));
-    Buffer<T> gates(out.tape ? 0 : share_.row_groups * longest_chunk() * gate_stride_);
+    Buffer<T> gates(out.tape ? 0 : share_.row_groups * longest_chunk_ * gate_stride_);
     T* states = out.tape ? out.tape + s_.B * s_.T * gate_stride_ : held.data();
     h_ = states;
     c_ = Cell::memory ? states + n * Hp_ : nullptr;
@@ -108,7 +68,7 @@ template <class T, class Cell> class Layer {
       std::vector<T*> gate;
       for (auto [first, last] : chunks_) {
         T* base = out.tape ? out.tape + plan_.offset[first] * gate_stride_
-                           : gates.data() + own.group * longest_chunk() * gate_stride_;
+                           : gates.data() + own.group * longest_chunk_ * gate_stride_;
         x.clear();
         gate.clear();
         for (int64_t step = first; step < last; step++)
@@ -145,7 +105,7 @@ template <class T, class Cell> class Layer {
         }
         for (int64_t step = first; step < last; step++)
           for (int64_t rank = own.group; rank < plan_.alive[step]; rank += share_.row_groups)
-            copy(out.y + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * out.y_step,
+            copy(out.y + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.H,
                  h_ + (plan_.offset[step] + rank) * Hp_, own);
       }
       for (int64_t rank = own.group; rank < s_.B; rank += share_.row_groups) {
@@ -155,7 +115,7 @@ template <class T, class Cell> class Layer {
         if constexpr (Cell::memory) copy(out.c + row * s_.H, length ? c_ + end : c0_.data() + rank * Hp_, own);
         for (int64_t step = length; step < s_.T; step++)
           if (own.real > own.first * L)
-            std::fill(out.y + (row * s_.T + step) * out.y_step + own.first * L, out.y + (row * s_.T + step) * out.y_step + own.real, T(0));
+            std::fill(out.y + (row * s_.T + step) * s_.H + own.first * L, out.y + (row * s_.T + step) * s_.H + own.real, T(0));
       }
     });
   }
@@ -168,11 +128,11 @@ template <class T, class Cell> class Layer {
     c_ = Cell::memory ? states + n * Hp_ : nullptr;
     const int R = share_.row_groups;
     Buffer<T> carry_h = gather(given.h), carry_c = Cell::memory ? gather(given.c) : Buffer<T>(0);
-    Buffer<T> dgates(R * 2 * longest_chunk() * gate_stride_);
+    Buffer<T> dgates(R * 2 * longest_chunk_ * gate_stride_);
     Buffer<T> weights(Hp_ * (state_gates + int(Cell::second)) * Hp_ + (out.x ? Dp_ * input_gates * Hp_ : 0));
     T *packed_state = weights.data(), *packed_second = packed_state + Hp_ * state_gates * Hp_;
     T* packed_input = packed_second + (Cell::second ? Hp_ * Hp_ : 0);
-    Buffer<T> operand(R * longest_chunk() * (Dp_ + 2 * Hp_));
+    Buffer<T> operand(R * longest_chunk_ * (Dp_ + 2 * Hp_));
     const int64_t sums_size = Cell::stored * Hp_ * (Dp_ + Hp_ + 1) + 3 * Hp_;
     Buffer<T> sums(R * sums_size, true);
 
@@ -199,7 +159,7 @@ template <class T, class Cell> class Layer {
       };
       for (size_t which = chunks_.size(); which-- > 0;) {
         auto [first, last] = chunks_[which];
-        T* base = dgates.data() + (own.group * 2 + int64_t(which % 2)) * longest_chunk() * gate_stride_;
+        T* base = dgates.data() + (own.group * 2 + int64_t(which % 2)) * longest_chunk_ * gate_stride_;
         for (int64_t step = last; step-- > first;) {
           Step<T> now = at(step, const_cast<T*>(tape) + plan_.offset[step] * gate_stride_);
           now.dgates = base + (plan_.offset[step] - plan_.offset[first]) * gate_stride_;
@@ -226,7 +186,7 @@ template <class T, class Cell> class Layer {
           alive_after = plan_.alive[step];
           group.join();
         }
-        gradients_of(own, first, last, tape, base, packed_input, operand.data() + own.group * longest_chunk() * (Dp_ + 2 * Hp_),
+        gradients_of(own, first, last, tape, base, packed_input, operand.data() + own.group * longest_chunk_ * (Dp_ + 2 * Hp_),
                      sums.data() + own.group * sums_size, out.x);
         group.join();
       }
@@ -286,12 +246,6 @@ template <class T, class Cell> class Layer {
     T values[L] = {};
     store_first(values, v, s_.H - at * L);
     return load(values);
-  }
-
-  int64_t longest_chunk() const {
-    int64_t most = 0;
-    for (auto [first, last] : chunks_) most = std::max(most, plan_.offset[last] - plan_.offset[first]);
-    return most;
   }
 
   // (B, H) in the caller's order -> (B, Hp) by rank; null gives zeros
@@ -384,7 +338,6 @@ template <class T, class Cell> class Layer {
     const int64_t width = Dp_ + 2 * Hp_, across = Dp_ + Hp_;
     std::vector<const T*> gate;
     std::vector<T*> x_out;
-    std::vector<int64_t> places;
     for (int64_t step = first; step < last; step++)
       for (int64_t rank = own.group; rank < plan_.alive[step]; rank += R) {
         int64_t at_x = (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D, i = int64_t(gate.size());
@@ -405,14 +358,6 @@ template <class T, class Cell> class Layer {
     int64_t rows = int64_t(gate.size());
     if (rows == 0) return;
     groups_[size_t(own.group)]->join();
-    // The rows of a group lie row_groups apart only in whole steps; copied side by side they are one matrix.
-    const T* left = gate[0];
-    int64_t left_step = R == 1 ? gate_stride_ : 0;
-    if (left_step == 0) {
-      bool even = true;
-      for (int64_t i = 1; i < rows && even; i++) even = gate[size_t(i)] - gate[size_t(i) - 1] == R * gate_stride_;
-      if (even) left_step = R * gate_stride_;
-    }
     int64_t c0 = own.first * L, c1 = own.last * L;
     for (int column = 0; column < Cell::stored; column++) {
       bool input = column < input_gates, state = column >= Cell::first_from_state && column < Cell::first_from_state + state_gates;
@@ -420,10 +365,7 @@ template <class T, class Cell> class Layer {
       int64_t b0 = input ? 0 : Dp_, b1 = state ? Dp_ + Hp_ : Dp_;
       T* to = sums + column * Hp_ * across;
       auto add = [&](int64_t from, int64_t until, int64_t place) {
-        if (left_step)
-          return product_over_rows(rows, left, left_step, column * Hp_ + c0, column * Hp_ + c1, operand + from, width,
-                                   until - from, to - column * Hp_ * across + place, across);
-        for (int64_t i = 0; i < rows;) {  // runs of even distance
+        for (int64_t i = 0; i < rows;) {  // a group's rows stand evenly apart, but for where a step ends unevenly
           int64_t run = 1;
           while (i + run < rows && gate[size_t(i + run)] - gate[size_t(i + run) - 1] == R * gate_stride_) run++;
           product_over_rows(run, gate[size_t(i)], R * gate_stride_, column * Hp_ + c0, column * Hp_ + c1,
@@ -455,9 +397,9 @@ template <class T, class Cell> class Layer {
     if constexpr (Cell::memory) {
       if (!in_.peephole_i) return;
       size_t i = 0;
-      for (int64_t step = first; step < last; step++)
-        for (int64_t rank = own.group; rank < plan_.alive[step]; rank += share_.row_groups, i++) {
-          Step<T> now = at(step, const_cast<T*>(tape) + plan_.offset[step] * gate_stride_);
+      for (int64_t step = first; step < last; step++) {
+        Step<T> now = at(step, const_cast<T*>(tape) + plan_.offset[step] * gate_stride_);
+        for (int64_t rank = own.group; rank < plan_.alive[step]; rank += share_.row_groups, i++)
           for (int64_t unit = own.first * L; unit < own.last * L; unit += L) {
             vec<T> before = now.get(now.c_before, rank, unit), after = Cell::new_memory(now, rank, unit, before);
             const T* d = gate[i] + unit;
@@ -465,7 +407,7 @@ template <class T, class Cell> class Layer {
             store(peephole + Hp_ + unit, load(peephole + Hp_ + unit) + load(d + Hp_) * before);
             store(peephole + 2 * Hp_ + unit, load(peephole + 2 * Hp_ + unit) + load(d + 3 * Hp_) * after);
           }
-        }
+      }
     }
   }
 
@@ -504,6 +446,7 @@ template <class T, class Cell> class Layer {
   Meeting meeting_;
   std::vector<std::unique_ptr<Meeting>> groups_;
   std::vector<Chunk> chunks_;
+  int64_t longest_chunk_ = 0;  // rows
   T *h_ = nullptr, *c_ = nullptr;
   T *mask_hidden_ = nullptr, *mask_candidate_ = nullptr;
   Buffer<T> h0_, c0_, fed0_, masks_[2], keep_[2], peephole_[3];

@@ -1,5 +1,5 @@
-// Large blocks that are used again and again: a step's tape is as large as the next one's, and the
-// system takes longer to hand out fresh pages than the recurrence takes to fill them.
+// Large blocks that are used again and again: a step's tape is as large as the next one's, and fresh
+// pages cost the system much of what the recurrence costs.
 #pragma once
 #include <cstddef>
 #include <memory>

@@ -1,4 +1,4 @@
-// The Python door: plain numbers and addresses. Who calls (kernels/native.py) has checked them.
+// The Python door: plain numbers and addresses. Who calls (kernels/bridge.py) has checked them.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
@@ -62,9 +62,9 @@ template <class real> Inputs<real> inputs(const std::array<Address, 14>& a) {
 }
 
 template <class real> void forward(void (*run)(const Shape&, const Inputs<real>&, const Outputs<real>&), const Shape& shape,
-                                   const std::array<Address, 14>& in, const std::array<Address, 4>& out, int64_t y_step) {
+                                   const std::array<Address, 14>& in, const std::array<Address, 4>& out) {
   auto p = [&](int i) { return reinterpret_cast<real*>(out[size_t(i)]); };
-  run(shape, inputs<real>(in), {p(0), y_step, p(1), p(2), p(3)});
+  run(shape, inputs<real>(in), {p(0), p(1), p(2), p(3)});
 }
 
 template <class real> void backward(void (*run)(const Shape&, const Inputs<real>&, const real*, const OutputGradients<real>&,
@@ -106,11 +106,11 @@ NB_MODULE(_native, m) {
   m.def("lasting", [](size_t size, bool is_double) { return is_double ? lasting<double>(size) : lasting<float>(size); },
         "A NumPy vector of undefined content whose memory is used again after it.");
   m.def("forward", [](int isa, bool is_double, const Size& size, const std::array<Address, 14>& in,
-                      const std::array<Address, 4>& out, int64_t y_step) {
+                      const std::array<Address, 4>& out) {
     nb::gil_scoped_release unlocked;
     const Isa& code = *usable().at(size_t(isa));
-    if (is_double) forward<double>(code.forward_double, size.shape(), in, out, y_step);
-    else forward<float>(code.forward_float, size.shape(), in, out, y_step);
+    if (is_double) forward<double>(code.forward_double, size.shape(), in, out);
+    else forward<float>(code.forward_float, size.shape(), in, out);
   });
   m.def("backward", [](int isa, bool is_double, const Size& size, const std::array<Address, 14>& in, Address tape,
                        const std::array<Address, 3>& given, int64_t y_step, const std::array<Address, 10>& out) {

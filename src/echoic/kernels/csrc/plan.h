@@ -35,7 +35,6 @@ struct Plan {
       offset[step + 1] = offset[step] + rank;
     }
   }
-  int64_t rows() const { return int64_t(row.size()); }
   int64_t time(int64_t rank, int64_t step) const { return reverse ? length[rank] - 1 - step : step; }
 };
 

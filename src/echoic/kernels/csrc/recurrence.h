@@ -32,14 +32,13 @@ template <class real> struct Inputs {
 };
 
 template <class real> struct Outputs {
-  real* y;        // (B, T, H) with y_step from one step to the next and T * y_step from row to row; 0 on padding
-  int64_t y_step;
+  real* y;        // (B, T, H), 0 on padding
   real *h, *c;    // (B, H) the last states
   real* tape;     // tape_size elements that backward will want, or null where it will not be called
 };
 
 template <class real> struct OutputGradients {
-  const real* y;  // (B, T, H) as Outputs::y; what stands on padding is never read
+  const real* y;  // (B, T, H): y_step from one step to the next, T * y_step from row to row; padding is never read
   int64_t y_step;
   const real *h, *c;  // (B, H), or null: zeros
 };

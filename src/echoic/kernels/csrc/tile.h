@@ -89,7 +89,7 @@ template <class F> inline void with_tile(int rows, int width, F&& f) {
 
 // done(row, vector, sums of each gate) for every row < rows and every vector of a gate in [first, last):
 // sums[g] = A[row] times gate g's columns. left(row) is a pointer to `depth` contiguous elements of A.
-// packed: panels of `group` vectors of each gate side by side, gates * group <= 4 (pack_forward in driver.h).
+// packed: panels of `group` vectors of each gate side by side, gates * group <= 4 (pack.h).
 template <class T, int gates, int group, class Left, class Done>
 inline void product(int64_t rows, Left&& left, int64_t depth, const T* packed, int64_t first, int64_t last, Done&& done) {
   alignas(vector_bytes) T sums[8 * 4 * lanes<T>];
