@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -103,6 +104,11 @@ def row(
     return out
 
 
+def one_after_another(calls: list[Call]) -> None:
+    for call in calls:
+        call()
+
+
 def dense(module: torch.nn.Module, x: Tensor) -> Tensor:
     return module(x)[0]
 
@@ -142,7 +148,7 @@ def ragged(top: float, rounds: int) -> Iterator[dict[str, Any]]:
                 forms[0].append(step(theirs, x, dy, dense))
                 forms[1].append(step(theirs, x, dy, lambda m, x, n=lengths: packed(m, x, n)))
                 forms[2].append(step(ours, x, dy, lambda m, x, n=lengths: m(x, lengths=n)[0]))
-            calls = [lambda form=form: [call() for call in form] and None for form in forms]
+            calls = [partial(one_after_another, form) for form in forms]
             operations = 6.0 * tokens * GATES[cell] * hidden * (features + hidden)
             yield row("ragged", cell, [batch, 0, features, hidden], operations, in_turns(calls, rounds), top)
 

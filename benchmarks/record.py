@@ -34,5 +34,16 @@ def save(name: str, facts: dict[str, Any]) -> Path:
     }
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**facts, **about}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(text({**facts, **about}), encoding="utf-8")
     return path
+
+
+def text(facts: dict[str, Any]) -> str:
+    """JSON with a line for each fact, and for each row of a list of records: a change of one shows as one."""
+
+    def value(found: Any) -> str:
+        if isinstance(found, list) and found and isinstance(found[0], dict):
+            return "[\n  " + ",\n  ".join(json.dumps(each, ensure_ascii=False) for each in found) + "\n ]"
+        return json.dumps(found, ensure_ascii=False)
+
+    return "{\n" + ",\n".join(f" {json.dumps(name)}: {value(found)}" for name, found in facts.items()) + "\n}\n"
