@@ -94,6 +94,11 @@ def test_safe_things_pass() -> None:
     assert list(forbidden(source)) == []
 
 
+def test_a_file_is_read_in_one_sitting() -> None:
+    """400 lines, as a wall: whoever comes to it has two pages in one file."""
+    assert [f.name for f in FILES if len(f.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
 def test_no_absolute_path_of_somebodys_machine() -> None:
     homes = ("/home/", "/root/", "/Users/", "C:\\\\Users")
     assert [f.name for f in FILES if any(home in f.read_text(encoding="utf-8") for home in homes)] == []

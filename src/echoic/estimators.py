@@ -13,20 +13,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
 from echoic.core.config import Config
 from echoic.core.errors import ConfigError, DataError, Unavailable, show
-from echoic.core.types import Example, Label
+from echoic.core.types import Example
 
 try:
     import torch
     from sklearn.base import BaseEstimator, ClassifierMixin
-    from sklearn.utils import check_random_state, column_or_1d
-    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted
+
+    from echoic.targets import is_nothing, read_targets
 except ImportError as error:
     raise Unavailable(f"SequenceClassifier needs {error.name}: pip install 'echoic[train]'") from error
 
@@ -139,14 +140,14 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from echoic.read.split import split
         from echoic.train.progress import watcher
 
-        texts, targets = _texts(X), _read_targets(y, self.multilabel)
+        texts, targets = _texts(X), read_targets(y, self.multilabel)
         _same_length(texts, targets.labels, "y")
         if len(texts) < 2:
             raise DataError(f"X has {len(texts)} texts (n_samples={len(texts)}); needs at least 2, one to validate on")
         if groups is not None:
             _same_length(texts, groups, "groups")
         groups = [None] * len(texts) if groups is None else groups
-        keys = [None if _is_nothing(group) else str(group) for group in groups]
+        keys = [None if is_nothing(group) else str(group) for group in groups]
         rows = zip(texts, targets.labels, keys, strict=True)
         examples = [Example(text, label, key, i) for i, (text, label, key) in enumerate(rows, 1)]
         config = self._config()
@@ -192,7 +193,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: Sequence[str], y: Any, sample_weight: Any = None) -> float:
         """The share of texts answered right: multilabel, with all their labels; soft, with the most probable one."""
-        targets = _read_targets(y, self.multilabel)
+        targets = read_targets(y, self.multilabel)
         _same_length(X, targets.labels, "y")
         if targets.form == "soft":
             right = self.predict(X) == self.classes_[np.asarray(y, np.float64).argmax(1)]
@@ -244,116 +245,6 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.classifier_tags.multi_label = bool(self.multilabel)
         return tags
-
-
-@dataclasses.dataclass(frozen=True)
-class _Targets:
-    """y as the house writes it: `classes` in the type they came in, their `names`, one Label a text."""
-
-    form: Literal["single", "soft", "indicator", "lists"]
-    classes: np.ndarray
-    names: list[str]
-    labels: list[Label]
-
-
-def _read_targets(y: Any, multilabel: bool) -> _Targets:
-    if y is None:
-        raise DataError("requires y to be passed, but the target y is None: fit needs a label for each text")
-    if multilabel:
-        return _indicator(np.asarray(y)) if _is_table(y) else _lists(y)
-    if _is_table(y) and np.asarray(y).shape[1] > 1:
-        return _soft(np.asarray(y))
-    if isinstance(y, (list, tuple)):
-        _one_type(y)
-    try:
-        y = column_or_1d(y, warn=True)
-    except ValueError as error:
-        raise DataError(f"y: {error}; for several labels a text set multilabel=True") from None
-    if y.dtype == object:
-        _no_nothing(y)
-    else:
-        check_classification_targets(y)
-    classes = _sorted(y)
-    names = _names(classes)
-    place = dict(zip(classes.tolist(), names, strict=True))
-    return _Targets("single", classes, names, [place[label] for label in y.tolist()])
-
-
-def _is_table(y: Any) -> bool:
-    """Whether y is two axes of numbers, which no collection of labels of unequal number can be."""
-    if not (hasattr(y, "shape") or hasattr(y, "__array__")):
-        return False
-    array = np.asarray(y)
-    return array.ndim == 2 and array.dtype.kind in "buif"
-
-
-def _soft(y: np.ndarray) -> _Targets:
-    y = y.astype(np.float64)
-    classes = np.arange(y.shape[1])
-    names = _names(classes)
-    return _Targets("soft", classes, names, [dict(zip(names, row.tolist(), strict=True)) for row in y])
-
-
-def _indicator(y: np.ndarray) -> _Targets:
-    if not np.isin(y, (0, 1)).all():
-        raise DataError("y: with multilabel=True a table holds 0 and 1 only, one column a label")
-    classes = np.arange(y.shape[1])
-    names = _names(classes)
-    return _Targets("indicator", classes, names, [tuple(names[i] for i in np.flatnonzero(row)) for row in y])
-
-
-def _lists(y: Any) -> _Targets:
-    rows = list(y)
-    for i, row in enumerate(rows, 1):
-        if isinstance(row, (str, bytes)) or not hasattr(row, "__iter__"):
-            raise DataError(f"y: row {i} is {show(row)!r}; with multilabel=True each row is a collection of labels")
-    rows = [[label.item() if isinstance(label, np.generic) else label for label in row] for row in rows]
-    flat = [label for row in rows for label in row]
-    for i, row in enumerate(rows, 1):
-        if any(map(_is_nothing, row)):
-            raise DataError(f"y: row {i}: {show(row)}: a label is none; leave it out")
-        if any(hasattr(label, "__iter__") and not isinstance(label, str) for label in row):
-            raise DataError(f"y: row {i}: {show(row)}: a label is a collection itself; want text or a number")
-    _one_type(flat)
-    classes = _sorted(np.array(flat)) if flat else np.empty(0, object)
-    names = _names(classes)
-    place = dict(zip(classes.tolist(), names, strict=True))
-    return _Targets("lists", classes, names, [tuple(place[label] for label in row) for row in rows])
-
-
-def _one_type(labels: Sequence[Any]) -> None:
-    if len({isinstance(label, str) for label in labels if label is not None}) > 1:
-        raise DataError("y: some labels are text and some are not; make them all text, or all numbers")
-
-
-def _sorted(y: np.ndarray) -> np.ndarray:
-    try:
-        return np.asarray(np.unique(y))
-    except TypeError:
-        raise DataError("y: labels of several types cannot be sorted; make them all text, or all numbers") from None
-
-
-def _names(classes: np.ndarray) -> list[str]:
-    names = [str(label) for label in classes.tolist()]
-    if len(set(names)) < len(names):
-        raise DataError("y: different labels have the same text; make them all text, or all numbers")
-    return names
-
-
-def _no_nothing(y: np.ndarray) -> None:
-    for i, label in enumerate(y.tolist(), 1):
-        if _is_nothing(label):
-            raise DataError(f"y: row {i} has no label ({label!r}); drop such rows")
-
-
-def _is_nothing(value: Any) -> bool:
-    """Whether it stands for no value: None, NaN, NaT, pandas.NA."""
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas.NA says neither yes nor no
-        return True
-    except ValueError:  # an array
-        return False
 
 
 def _within(train: Sequence[Example], valid: Sequence[Example], said: Callable[[str], None]) -> list[Example]:

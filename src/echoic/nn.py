@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from echoic import keras_weights
-from echoic.cells.base import NO_MASKS, Cell, Masks
-from echoic.cells.lstm import LSTMCell, LSTMState
+from echoic.cells.base import Cell
 from echoic.layers.dropout import Noise
 from echoic.layers.stack import Stack
+from echoic.projected import project
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -84,7 +84,7 @@ class _Recurrent(nn.Module):
             dtype=dtype,
         )
         if proj_size:
-            _project(stack, hidden_size, proj_size, bias, options, device, dtype)
+            project(stack, hidden_size, proj_size, bias, options, device, dtype)
         for place, cell in enumerate(_cells(stack)):
             for name, parameter in cell.named_parameters():
                 self.register_parameter(name + self._suffix(place), parameter)
@@ -327,41 +327,6 @@ class LSTM(_Recurrent):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype,
             peephole=peephole,
         )  # fmt: skip
-
-
-class ProjectedLSTMCell(LSTMCell):
-    """The LSTM of Sak et al. 2014: h = W_hr (o * tanh c), of P units, is put out and fed back."""
-
-    weight_hr: Tensor
-
-    def __init__(self, input_size: int, hidden_size: int, proj_size: int, *, bias: bool, **rest: Any) -> None:
-        self.proj_size = proj_size
-        super().__init__(input_size, hidden_size, bias=bias, **rest)
-        self.weight_hh = nn.Parameter(self.weight_hh.new_empty(4 * hidden_size, proj_size))
-        self.reset_parameters()
-
-    def extra_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"weight_hr": (self.proj_size, self.hidden_size), **super().extra_shapes()}
-
-    @property
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"h": (self.proj_size,), "c": (self.hidden_size,)}
-
-    def step(self, a: Tensor, state: Any, masks: Masks = NO_MASKS) -> tuple[Tensor, LSTMState]:
-        h, state = super().step(a, state, masks)
-        h = nn.functional.linear(h, self.weight_hr)
-        return h, LSTMState(h, state.c)
-
-
-def _project(
-    stack: Stack, hidden_size: int, proj_size: int, bias: bool, options: dict[str, Any], device: Any, dtype: Any
-) -> None:
-    """Projected cells in the place of the stack's plain ones, whose output size they share."""
-    for place, cell in enumerate(_cells(stack)):
-        size = cell.input_size
-        stack.cells[place] = ProjectedLSTMCell(
-            size, hidden_size, proj_size, bias=bias, device=device, dtype=dtype, **options
-        )
 
 
 def _cells(stack: Stack) -> list[Cell]:

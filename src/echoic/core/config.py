@@ -210,7 +210,7 @@ class TrainConfig(Section):
     )
     adversarial: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
         0.5,
-        description="adversarial training (Miyato et al. 2017): how far words are moved against the loss, in lengths of a word's vector; every batch is then learned from twice, and takes twice as long; 0 leaves it out",
+        description="adversarial training (Miyato et al. 2017): how far words are moved against the loss, in lengths of a word's vector; every batch is then learned from twice, and takes twice as long; vectors that are not trained are not moved; 0 leaves it out",
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
