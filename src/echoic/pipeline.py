@@ -32,6 +32,7 @@ from echoic.evaluate.intervals import mcnemar, wilson
 from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
 from echoic.evaluate.report import write_report
 from echoic.facts import Journey
+from echoic.kernels import native
 from echoic.layers.dropout import Noise
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.text import choose
@@ -78,9 +79,12 @@ def fit(
         said(
             f"{train_data.cut[0]:,} training texts were cut to {config.text.max_tokens:,} tokens; {train_data.cut[1]:,} tokens are not read"
         )
-    for line in network.stack.kernels(training=True):
-        if ": reference: " in line:
-            said(f"slow kernel: {line}")
+    half = config.train.bfloat16 and (config.device != "cpu" or native.has_bfloat16())
+    if config.train.bfloat16 and not half:
+        said("no native core here that multiplies bfloat16: training multiplies float32")
+    with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=half):
+        for kernel in dict.fromkeys(line.partition(": ")[2] for line in network.stack.kernels(training=True)):
+            said(f"kernel: {kernel}")
     clock.lap("prepare")
 
     def batches(epoch: int) -> list[np.ndarray]:
@@ -94,7 +98,7 @@ def fit(
 
     fitted = run_loop(
         network,
-        lambda network, batch, noise: _loss(task, network, batch, noise),
+        lambda network, batch, noise: _loss(task, network, batch, noise, half),
         plan=batches,
         collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
         score=score,
@@ -126,10 +130,12 @@ def fit(
     return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
 
 
-def _loss(task: Task, network: nn.Module, batch: Batch, noise: Noise) -> tuple[Tensor, int]:
+def _loss(task: Task, network: nn.Module, batch: Batch, noise: Noise, half: bool) -> tuple[Tensor, int]:
     device = next(network.parameters()).device
     inputs, lengths = torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)
-    return task.loss(network(inputs, lengths, noise), batch)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        outputs = network(inputs, lengths, noise)
+    return task.loss(outputs.float() if half else outputs, batch)
 
 
 def _collate(task: Task, data: Dataset, index: np.ndarray, config: TrainConfig, seed: int, step: int) -> Batch:

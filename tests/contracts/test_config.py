@@ -17,6 +17,7 @@ from echoic.core import registry
 from echoic.core.config import Config, describe
 from echoic.core.errors import ConfigError, EchoicError, InputMissing
 from echoic.core.types import Example
+from echoic.kernels import native
 from echoic.read.tables import read_table
 
 # Loading and refusing
@@ -162,6 +163,7 @@ NO_EFFECT_ON_A_MODEL = {
     "threads": "how fast; the last digits may differ (tested below)",
     "train.checkpoint_seconds": "how often a run is saved (tested below)",
     "train.checkpoints": "how many are kept (tested below)",
+    "train.bfloat16": "how fast, and less exactly, where the processor can; elsewhere it is said (tested below)",
 }
 
 
@@ -302,6 +304,19 @@ def test_threads_and_device_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [3]
     with pytest.raises(EchoicError, match="cuda:63"):
         pipeline.fit(TRAIN, VALID, Config().override((*BASE, "device=cuda:63")))
+
+
+def test_bfloat16_changes_the_training_or_is_said_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    if native.has_bfloat16():
+        exact, rounded = run(()), run(("train.bfloat16=true",))
+        assert exact["weights"] != rounded["weights"]
+        wanted = np.frombuffer(exact["answers"], np.float32)
+        np.testing.assert_allclose(np.frombuffer(rounded["answers"], np.float32), wanted, atol=0.1)
+    monkeypatch.setattr(native, "has_bfloat16", lambda: False)
+    said: list[str] = []
+    journey = pipeline.fit(TRAIN, VALID, Config().override((*BASE, "train.bfloat16=true")), said=said.append)
+    assert any("training multiplies float32" in line for line in said)
+    assert journey.model.outputs([e.input for e in VALID]).tobytes() == run(())["answers"]
 
 
 # The fields that say how a file is read: {field: (file, settings beside, value)}

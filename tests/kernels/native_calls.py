@@ -54,7 +54,13 @@ class Problem:
     candidate_mask: bool = False
     zoneout: str = ""
     """"", drawn (0 or 1) or mean (the expectation)."""
+    bfloat16: bool = False
     seed: int = 0
+
+    @property
+    def numbers(self) -> int:
+        """What the core calls the type of its numbers."""
+        return 2 if self.bfloat16 else int(self.double)
 
     @property
     def number(self) -> int:
@@ -140,7 +146,7 @@ def forward(core: Any, isa: int, p: Problem, n: Numbers, threads: int, *, train:
     tape = core.lasting(core.tape_size(shape) if train else 0, p.double)
     tape[:] = np.nan
     inputs = [address(n.inputs[name]) for name in NAMES]
-    core.forward(isa, p.double, shape, inputs, [*map(address, out), address(tape)])
+    core.forward(isa, p.numbers, shape, inputs, [*map(address, out), address(tape)])
     return out[: 1 + p.fields], tape
 
 
@@ -154,7 +160,7 @@ def backward(
     last = [*map(address, n.dlast), 0][:2]
     core.backward(
         isa,
-        p.double,
+        p.numbers,
         shape_of(core, p, n.lengths, threads),
         inputs,
         address(tape),

@@ -48,14 +48,14 @@ struct Layer {
     const float* seen = shape.kind == Kind::lstm ? peephole.data() : nullptr;
     Inputs<float> in{x.data(), w.data(), u.data(), b.data(), b.data(), seen, seen, seen, state.data(), state.data(),
                      mask.data(), mask.data(), keep.data(), keep.data()};
-    portable::isa.forward_float(shape, in, {y.data(), h.data(), c.data(), nullptr});
-    portable::isa.forward_float(shape, in, {y.data(), h.data(), c.data(), tape.data()});
+    portable::isa.single.forward(shape, in, {y.data(), h.data(), c.data(), nullptr});
+    portable::isa.single.forward(shape, in, {y.data(), h.data(), c.data(), tape.data()});
     size_t H = peephole.size(), rows = b.size();
     float* dpeephole = seen ? dp.data() : nullptr;
     InputGradients<float> out{dx.data(), dw.data(), du.data(), db.data(), db.data() + rows, dpeephole,
                               seen ? dpeephole + H : nullptr, seen ? dpeephole + 2 * H : nullptr, dstate.data(),
                               dstate.data() + state.size()};
-    portable::isa.backward_float(shape, in, tape.data(), {y.data(), shape.H, h.data(), c.data()}, out);
+    portable::isa.single.backward(shape, in, tape.data(), {y.data(), shape.H, h.data(), c.data()}, out);
     double sum = 0;
     for (const Numbers* all : {&dx, &dw, &du, &db, &dp, &dstate})
       for (float each : *all) sum += each;

@@ -35,7 +35,7 @@ ordinary = settings(
 
 
 @settings(ordinary, max_examples=500)
-@given(problem=problems(), threads=st.integers(1, 4), isa=st.integers(0, 2))
+@given(problem=problems(), threads=st.integers(1, 4), isa=st.integers(0, 3))
 def test_the_core_is_the_time_loop(core: Any, problem: Problem, threads: int, isa: int) -> None:
     n = calls.draw(problem)
     wanted, kink = reference(problem, n)

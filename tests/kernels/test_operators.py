@@ -41,15 +41,15 @@ BIG = dataclasses.replace(LSTM, batch=17, steps=9, features=33, hidden=129)
 
 
 def arguments(p: Problem, *, grad: bool = False, **other: Any) -> list[Any]:
-    """What recur and recur_train take; `other` by the names of the inputs, lengths, kind and reverse."""
+    """What recur and recur_train take; `other` by the names of the inputs, lengths, kind, reverse and bfloat16."""
     n = calls.draw(p)
     given = {name: None if a is None else torch.from_numpy(a) for name, a in n.inputs.items()}
     for name in LEARNED if grad else ():
         tensor = given[name]
         given[name] = None if tensor is None else tensor.nan_to_num().requires_grad_()
     lengths = None if n.lengths is None else torch.from_numpy(n.lengths)
-    every = given | {"lengths": lengths, "kind": p.number, "reverse": p.reverse} | other
-    assert list(every) == [*NAMES, "lengths", "kind", "reverse"]
+    every = given | {"lengths": lengths, "kind": p.number, "reverse": p.reverse, "bfloat16": p.bfloat16} | other
+    assert list(every) == [*NAMES, "lengths", "kind", "reverse", "bfloat16"]
     return [*every.values()]
 
 

@@ -212,6 +212,10 @@ class TrainConfig(Section):
         0.5,
         description="adversarial training (Miyato et al. 2017): how far words are moved against the loss, in lengths of a word's vector; every batch is then learned from twice, and takes twice as long; vectors that are not trained are not moved; 0 leaves it out",
     )
+    bfloat16: bool = Field(
+        False,
+        description="multiply bfloat16 in the network while training, where the processor can: faster, and each product less exact; sums, weights and states stay float32",
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
         description="balanced: a row counts by the inverse of its class's frequency (with several labels in the recurrent path only)",

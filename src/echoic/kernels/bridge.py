@@ -5,7 +5,7 @@
     gradients     = echoic::recur_backward(dy, dh, dc, tape, ..., wanted)
 
 Arguments are those of `Inputs` in csrc/recurrence.h, in its order, None where a cell has none, then
-lengths, the kind and the direction. No operator changes an argument or returns one, so autograd and
+lengths, the kind, the direction and whether the products are of bfloat16. No operator changes an argument or returns one, so autograd and
 torch.compile may do with them what they like. c and its gradient have no elements where a cell has
 no memory; neither has a gradient that nobody wanted.
 """
@@ -55,9 +55,13 @@ def run(
     reverse: bool = False,
     masks: Masks = NO_MASKS,
     zoneout: Zoneout = NO_ZONEOUT,
+    bfloat16: bool = False,
 ) -> tuple[Tensor, Any]:
-    """A cell on the core, which calls its recurrence `kind`: as `layers.unroll.unroll`, whose padding it never reads."""
+    """A cell on the core, which calls its recurrence `kind`: as `layers.unroll.unroll`, whose padding it never reads.
+
+    `bfloat16` rounds what is multiplied, in this pass and in the one back; sums and all else stay float32."""
     batch, steps, _ = x.shape
+    x = x.float() if bfloat16 else x  # autocast's linear layers give bfloat16
     fields = len(cell.State._fields)
     keep = zoneout.keep
     if zoneout.rate and keep is None:  # the expectation
@@ -68,7 +72,7 @@ def run(
     inputs += [masks.hidden, masks.candidate]
     inputs += [*(k.to(x.dtype) for k in keep or ()), None, None][:2]
     train = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs[:LEARNED])
-    y, h, c, *_ = (recur_train if train else recur)(*inputs, lengths, kind, reverse)
+    y, h, c, *_ = (recur_train if train else recur)(*inputs, lengths, kind, reverse, bfloat16)
     return y, cell.State(*(h, c)[:fields])
 
 
@@ -156,8 +160,19 @@ def _prepared(
     return shape, dense, [lengths]
 
 
+def _numbers(x: Tensor, bfloat16: bool) -> int:
+    """What the core calls the type of its numbers. Raises TypeError or ValueError where it has none."""
+    if not bfloat16:
+        return int(x.dtype == torch.float64)
+    if x.dtype != torch.float32:
+        raise TypeError(f"{x.dtype}, wanted float32 for products of bfloat16")
+    if not native.has_bfloat16():
+        raise ValueError(f"{native.name()} has no products of bfloat16")
+    return 2
+
+
 def _forward(
-    inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool, train: bool
+    inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool, bfloat16: bool, train: bool
 ) -> list[Tensor]:
     """[y (B, T, H), h (B, H), c (B, H) or (0,), tape or (0,)]"""
     core: Any = native.core()
@@ -165,11 +180,11 @@ def _forward(
     x, u = dense[0], dense[2]
     assert x is not None
     assert u is not None
-    real = x.dtype == torch.float64
+    numbers = _numbers(x, bfloat16)
     outputs = _empty_outputs(x, u, kind, train=False)
     if train:
-        outputs[3] = torch.from_numpy(core.lasting(core.tape_size(shape), real))
-    core.forward(native.isa(), real, shape, [_address(t) for t in dense], [_address(t) for t in outputs])
+        outputs[3] = torch.from_numpy(core.lasting(core.tape_size(shape), x.dtype == torch.float64))
+    core.forward(native.isa(), numbers, shape, [_address(t) for t in dense], [_address(t) for t in outputs])
     return outputs
 
 
@@ -183,21 +198,21 @@ def _empty_outputs(x: Tensor, u: Tensor, kind: int, train: bool) -> list[Tensor]
 INPUTS = """Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh,
     Tensor? peephole_i, Tensor? peephole_f, Tensor? peephole_o, Tensor? h0, Tensor? c0,
     Tensor? mask_hidden, Tensor? mask_candidate, Tensor? keep_h, Tensor? keep_c,
-    Tensor? lengths, int kind, bool reverse"""
+    Tensor? lengths, int kind, bool reverse, bool bfloat16"""
 
 
 @custom_op("echoic::recur", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor, Tensor)")
 def recur(*arguments: Any) -> tuple[Tensor, ...]:
     """(y, h, c)"""
-    *inputs, lengths, kind, reverse = arguments
-    return tuple(_forward(inputs, lengths, kind, reverse, train=False)[:3])
+    *inputs, lengths, kind, reverse, bfloat16 = arguments
+    return tuple(_forward(inputs, lengths, kind, reverse, bfloat16, train=False)[:3])
 
 
 @custom_op("echoic::recur_train", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)")
 def recur_train(*arguments: Any) -> tuple[Tensor, ...]:
     """(y, h, c, tape)"""
-    *inputs, lengths, kind, reverse = arguments
-    return tuple(_forward(inputs, lengths, kind, reverse, train=True))
+    *inputs, lengths, kind, reverse, bfloat16 = arguments
+    return tuple(_forward(inputs, lengths, kind, reverse, bfloat16, train=True))
 
 
 @custom_op(
@@ -207,7 +222,7 @@ def recur_train(*arguments: Any) -> tuple[Tensor, ...]:
 )
 def recur_backward(*arguments: Any) -> list[Tensor]:
     """Gradients of the first ten inputs. Those of x and of the first states are made only if `wanted`."""
-    dy, dh, dc, tape, *inputs, lengths, kind, reverse, wanted = arguments
+    dy, dh, dc, tape, *inputs, lengths, kind, reverse, bfloat16, wanted = arguments
     shape, dense, _held = _prepared(inputs, lengths, kind, reverse)
     core: Any = native.core()
     x, hidden = inputs[0], inputs[2].shape[1]
@@ -220,7 +235,7 @@ def recur_backward(*arguments: Any) -> list[Tensor]:
     out = _empty_gradients(inputs[:LEARNED], wanted)
     core.backward(
         native.isa(),
-        x.dtype == torch.float64,
+        _numbers(x, bfloat16),
         shape,
         [_address(t) for t in dense],
         _address(tape),
@@ -242,14 +257,14 @@ def _empty_gradients(inputs: list[Tensor | None], wanted: list[bool]) -> list[Te
 
 @register_fake("echoic::recur")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> tuple[Tensor, ...]:
-    x, _w, u, *_, kind, _reverse = arguments
+    x, _w, u, *_, kind, _reverse, _bfloat16 = arguments
     _check_places(arguments[:14], arguments[14])
     return tuple(_empty_outputs(x, u, kind, train=False)[:3])
 
 
 @register_fake("echoic::recur_train")  # type: ignore[untyped-decorator]
 def _(*arguments: Any) -> tuple[Tensor, ...]:
-    x, _w, u, *_, kind, _reverse = arguments
+    x, _w, u, *_, kind, _reverse, _bfloat16 = arguments
     _check_places(arguments[:14], arguments[14])
     return tuple(_empty_outputs(x, u, kind, train=True))
 
@@ -262,14 +277,14 @@ def _(*arguments: Any) -> list[Tensor]:
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.kind, ctx.reverse = inputs
+    *tensors, ctx.kind, ctx.reverse, ctx.bfloat16 = inputs
     ctx.save_for_backward(output[3], *tensors)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, _tape: None) -> tuple[Any, ...]:
     wanted = list(ctx.needs_input_grad[:LEARNED])
-    gradients = recur_backward(dy, dh, dc, *ctx.saved_tensors, ctx.kind, ctx.reverse, wanted)
+    gradients = recur_backward(dy, dh, dc, *ctx.saved_tensors, ctx.kind, ctx.reverse, ctx.bfloat16, wanted)
     kept = [gradient if want else None for gradient, want in zip(gradients, wanted, strict=True)]
     return (*kept, *[None] * (len(ctx.needs_input_grad) - LEARNED))
 

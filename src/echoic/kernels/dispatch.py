@@ -7,7 +7,8 @@
 | `torch-packed` | the same over packed rows                            | an LSTM's last state over ragged rows    |
 | `reference`    | the time loop handed in, step by step                | everything                               |
 
-The choice is a function of the cell and of what is asked of it, never of timing. torch's fast LSTM
+The choice is a function of the cell and of what is asked of it, never of timing. Under torch.autocast
+to bfloat16 the core multiplies bfloat16, where the processor can; its sums and states stay float32. torch's fast LSTM
 (oneDNN) takes dense rows only and forgets c of every step but the last, which on a ragged batch is
 a step of padding: there the packed form, slower, gives the exact c.
 """
@@ -65,8 +66,10 @@ def choose(
     why_not = native.why_not()
     if kind is not None and u.device.type == "cpu" and u.dtype in (torch.float32, torch.float64):
         if why_not is None:
-            run: Run = partial(bridge.run, kind=kind, masks=masks, zoneout=zoneout)
-            return Choice(native.name(), "the native core computes this cell", run)
+            half = u.dtype == torch.float32 and _autocast_to_bfloat16() and native.has_bfloat16()
+            run: Run = partial(bridge.run, kind=kind, masks=masks, zoneout=zoneout, bfloat16=half)
+            why = "the native core computes this cell" + (", its products in bfloat16" if half else "")
+            return Choice(native.name(), why, run)
         instead = f"{why_not}; "
     else:
         instead = ""
@@ -79,6 +82,10 @@ def choose(
     if ragged and want_state and isinstance(cell, LSTMCell):
         return Choice("torch-packed", f"{instead}rows differ in length and the last c is wanted", _run_packed)
     return Choice("torch", f"{instead}torch's {kernel} computes this cell", _run_dense)
+
+
+def _autocast_to_bfloat16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def _native_kind(cell: Cell) -> int | None:

@@ -2,7 +2,7 @@
 
 The core (csrc/) is built with the package where there is a C++ compiler; where there was none,
 `core()` is None. ECHOIC_ISA chooses another instruction set than the fastest this processor has:
-avx512, avx2 or portable; none leaves the core unused.
+avx512bf16, avx512, avx2 or portable; none leaves the core unused.
 """
 
 from __future__ import annotations
@@ -50,10 +50,15 @@ def why_not() -> str | None:
 
 
 def name() -> str:
-    """native-avx512, native-avx2 or native-portable: what runs where `why_not` is None."""
+    """native-avx512bf16, native-avx512, native-avx2 or native-portable: what runs where `why_not` is None."""
     native = core()
     assert native is not None
     return f"native-{native.isas()[isa()]}"
+
+
+def has_bfloat16() -> bool:
+    """Whether the core runs, and what runs multiplies bfloat16."""
+    return why_not() is None and bool(core().has_bfloat16(isa()))  # type: ignore[union-attr]
 
 
 def has_memory(kind: int) -> bool:

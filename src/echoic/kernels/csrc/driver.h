@@ -20,7 +20,9 @@ namespace echoic::ECHOIC_ISA {
 
 constexpr int64_t chunk_rows = 192;
 
-template <class T, class Cell> class Layer {
+template <class P, class Cell> class Layer {
+  using T = typename P::sum;
+  using E = typename P::element;
   static constexpr int L = lanes<T>;
   static constexpr int input_gates = int(std::size(Cell::from_input)), state_gates = int(std::size(Cell::from_state));
   static constexpr int input_group = input_gates == 1 ? 4 : 1;
@@ -49,23 +51,25 @@ template <class T, class Cell> class Layer {
     h_ = states;
     c_ = Cell::memory ? states + n * Hp_ : nullptr;
     Buffer<T> fed(mask_hidden_ ? 2 * s_.B * Hp_ : 0);
-    Buffer<T> weights(vectors_ * L * (input_gates * s_.D + Cell::stored * s_.H));
-    T *packed_input = weights.data(), *packed_state = packed_input + vectors_ * L * input_gates * s_.D;
-    T* packed_second = packed_state + vectors_ * L * state_gates * s_.H;
+    const int64_t input_depth = elements<P>(s_.D), state_depth = elements<P>(s_.H);
+    Buffer<E> weights(vectors_ * L * (input_gates * input_depth + Cell::stored * state_depth));
+    E *packed_input = weights.data(), *packed_state = packed_input + vectors_ * L * input_gates * input_depth;
+    E* packed_second = packed_state + vectors_ * L * state_gates * state_depth;
     Buffer<T> biases = sum_biases();
 
     run_on_threads(share_.threads(), [&](int thread) {
       auto [v0, v1] = part(vectors_, 64 / L, thread, share_.threads());
-      pack_forward(packed_input, in_.weight_ih, Cell::from_input, input_gates, input_group, s_.D, s_.H, v0, v1);
-      pack_forward(packed_state, in_.weight_hh, Cell::from_state, state_gates, Cell::group, s_.H, s_.H, v0, v1);
+      pack_forward<P>(packed_input, in_.weight_ih, Cell::from_input, input_gates, input_group, s_.D, s_.H, v0, v1);
+      pack_forward<P>(packed_state, in_.weight_hh, Cell::from_state, state_gates, Cell::group, s_.H, s_.H, v0, v1);
       if constexpr (Cell::second)
-        pack_forward(packed_second, in_.weight_hh, &Cell::second_gate, 1, 4, s_.H, s_.H, v0, v1);
+        pack_forward<P>(packed_second, in_.weight_hh, &Cell::second_gate, 1, 4, s_.H, s_.H, v0, v1);
       meeting_.join();
 
       Own own = owned(thread);
       Meeting& group = *groups_[size_t(own.group)];
       std::vector<const T*> x;
       std::vector<T*> gate;
+      std::vector<E> space;
       for (auto [first, last] : chunks_) {
         T* base = out.tape ? out.tape + plan_.offset[first] * gate_stride_
                            : gates.data() + own.group * longest_chunk_ * gate_stride_;
@@ -76,8 +80,9 @@ template <class T, class Cell> class Layer {
             x.push_back(in_.x + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D);
             gate.push_back(base + (plan_.offset[step] - plan_.offset[first] + rank) * gate_stride_);
           }
-        product<T, input_gates, input_group>(
-            int64_t(x.size()), [&](int64_t i) { return x[size_t(i)]; }, s_.D, packed_input, own.first, own.last,
+        auto x_rows = left_rows<P>(int64_t(x.size()), s_.D, space, [&](int64_t i) { return x[size_t(i)]; });
+        product<P, input_gates, input_group>(
+            int64_t(x.size()), x_rows, input_depth, packed_input, own.first, own.last,
             [&](int64_t i, int64_t v, const vec<T>(&sums)[input_gates]) {
               for (int g = 0; g < input_gates; g++)
                 store(gate[size_t(i)] + g * Hp_ + v * L, only_units(sums[g], v) + load(biases.data() + g * Hp_ + v * L));
@@ -89,16 +94,17 @@ template <class T, class Cell> class Layer {
           now.fed = mask_hidden_ ? fed.data() + (step % 2) * s_.B * Hp_ : now.h;
           const T* left = step == 0 ? fed0_.data() : mask_hidden_ ? fed.data() + (1 - step % 2) * s_.B * Hp_ : now.h_before;
           int64_t rows = own.rows(plan_.alive[step], share_.row_groups);
-          int64_t depth = step == 0 && !in_.h0 ? 0 : s_.H;
+          bool fresh = step == 0 && !in_.h0;
           auto rank = [&](int64_t i) { return own.group + i * share_.row_groups; };
-          product<T, state_gates, Cell::group>(
-              rows, [&](int64_t i) { return left + rank(i) * Hp_; }, depth, packed_state, own.first, own.last,
+          auto h_rows = left_rows<P>(fresh ? 0 : rows, s_.H, space, [&](int64_t i) { return left + rank(i) * Hp_; });
+          product<P, state_gates, Cell::group>(
+              rows, h_rows, fresh ? 0 : state_depth, packed_state, own.first, own.last,
               [&](int64_t i, int64_t v, const vec<T>(&u)[state_gates]) { Cell::template forward<T>(now, rank(i), v * L, u); });
           if constexpr (Cell::second) {
             group.join();
-            product<T, 1, 4>(
-                rows, [&](int64_t i) { return now.gate(now.gates, rank(i), 0, Cell::second_left); }, depth,
-                packed_second, own.first, own.last,
+            auto lefts = left_rows<P>(rows, s_.H, space, [&](int64_t i) { return now.gate(now.gates, rank(i), 0, Cell::second_left); });
+            product<P, 1, 4>(
+                rows, lefts, fresh ? 0 : state_depth, packed_second, own.first, own.last,
                 [&](int64_t i, int64_t v, const vec<T>(&u)[1]) { Cell::template forward_second<T>(now, rank(i), v * L, u[0]); });
           }
           group.join();
@@ -129,25 +135,27 @@ template <class T, class Cell> class Layer {
     const int R = share_.row_groups;
     Buffer<T> carry_h = gather(given.h), carry_c = Cell::memory ? gather(given.c) : Buffer<T>(0);
     Buffer<T> dgates(R * 2 * longest_chunk_ * gate_stride_);
-    Buffer<T> weights(Hp_ * (state_gates + int(Cell::second)) * Hp_ + (out.x ? Dp_ * input_gates * Hp_ : 0));
-    T *packed_state = weights.data(), *packed_second = packed_state + Hp_ * state_gates * Hp_;
-    T* packed_input = packed_second + (Cell::second ? Hp_ * Hp_ : 0);
-    Buffer<T> operand(R * longest_chunk_ * (Dp_ + 2 * Hp_));
+    const int64_t state_depth = elements<P>(state_gates * Hp_), second_depth = elements<P>(Hp_);
+    Buffer<E> weights(Hp_ * (state_depth + (Cell::second ? second_depth : 0)) + (out.x ? Dp_ * elements<P>(input_gates * Hp_) : 0));
+    E *packed_state = weights.data(), *packed_second = packed_state + Hp_ * state_depth;
+    E* packed_input = packed_second + (Cell::second ? Hp_ * second_depth : 0);
+    Buffer<E> operands(R * operands_size());
     const int64_t sums_size = Cell::stored * Hp_ * (Dp_ + Hp_ + 1) + 3 * Hp_;
     Buffer<T> sums(R * sums_size, true);
 
     run_on_threads(share_.threads(), [&](int thread) {
       auto [v0, v1] = part(vectors_, 4, thread, share_.threads());
-      pack_backward(packed_state, in_.weight_hh, Cell::from_state, state_gates, Hp_, s_.H, s_.H, v0, v1);
-      if constexpr (Cell::second) pack_backward(packed_second, in_.weight_hh, &Cell::second_gate, 1, Hp_, s_.H, s_.H, v0, v1);
+      pack_backward<P>(packed_state, in_.weight_hh, Cell::from_state, state_gates, Hp_, s_.H, s_.H, v0, v1);
+      if constexpr (Cell::second) pack_backward<P>(packed_second, in_.weight_hh, &Cell::second_gate, 1, Hp_, s_.H, s_.H, v0, v1);
       if (out.x) {
         auto [x0, x1] = part(Dp_ / L, 4, thread, share_.threads());
-        pack_backward(packed_input, in_.weight_ih, Cell::from_input, input_gates, Hp_, s_.H, s_.D, x0, x1);
+        pack_backward<P>(packed_input, in_.weight_ih, Cell::from_input, input_gates, Hp_, s_.H, s_.D, x0, x1);
       }
       meeting_.join();
 
       Own own = owned(thread);
       Meeting& group = *groups_[size_t(own.group)];
+      std::vector<E> space;
       T* after = nullptr;  // the gates' gradients of the step after, rank 0
       int64_t alive_after = 0;
       auto rank = [&](int64_t i) { return own.group + i * R; };
@@ -166,9 +174,10 @@ template <class T, class Cell> class Layer {
           now.carry_h = carry_h.data();
           now.carry_c = carry_c.data();
           int64_t rows = own.rows(plan_.alive[step], R), going_on = own.rows(alive_after, R);
-          product<T, 1, 4>(
-              going_on, [&](int64_t i) { return now.gate(after, rank(i), 0, Cell::first_from_state); }, state_gates * Hp_,
-              packed_state, own.first, own.last, [&](int64_t i, int64_t v, const vec<T>(&through)[1]) {
+          auto lefts = left_rows<P>(going_on, state_gates * Hp_, space,
+                                    [&](int64_t i) { return now.gate(after, rank(i), 0, Cell::first_from_state); });
+          product<P, 1, 4>(
+              going_on, lefts, state_depth, packed_state, own.first, own.last, [&](int64_t i, int64_t v, const vec<T>(&through)[1]) {
                 Cell::template backward<T>(now, rank(i), v * L, whole(now, step, rank(i), v, through[0]));
               });
           for (int64_t i = going_on; i < rows; i++)
@@ -176,9 +185,9 @@ template <class T, class Cell> class Layer {
               Cell::template backward<T>(now, rank(i), v * L, whole(now, step, rank(i), v, vec<T>{}));
           if constexpr (Cell::second) {
             group.join();
-            product<T, 1, 4>(
-                rows, [&](int64_t i) { return now.gate(now.dgates, rank(i), 0, 0); }, Hp_, packed_second, own.first,
-                own.last, [&](int64_t i, int64_t v, const vec<T>(&du)[1]) {
+            auto seconds = left_rows<P>(rows, Hp_, space, [&](int64_t i) { return now.gate(now.dgates, rank(i), 0, 0); });
+            product<P, 1, 4>(
+                rows, seconds, second_depth, packed_second, own.first, own.last, [&](int64_t i, int64_t v, const vec<T>(&du)[1]) {
                   Cell::template backward_second<T>(now, rank(i), v * L, du[0]);
                 });
           }
@@ -186,8 +195,8 @@ template <class T, class Cell> class Layer {
           alive_after = plan_.alive[step];
           group.join();
         }
-        gradients_of(own, first, last, tape, base, packed_input, operand.data() + own.group * longest_chunk_ * (Dp_ + 2 * Hp_),
-                     sums.data() + own.group * sums_size, out.x);
+        gradients_of(own, first, last, tape, base, packed_input, operands.data() + own.group * operands_size(),
+                     sums.data() + own.group * sums_size, out.x, space);
         group.join();
       }
       // what reaches the first state: rows that have a step, then those that have none
@@ -201,9 +210,10 @@ template <class T, class Cell> class Layer {
       };
       if (out.h0 || out.c0) {
         int64_t going_on = own.rows(alive_after, R), rows = own.rows(s_.B, R);
-        product<T, 1, 4>(
-            going_on, [&](int64_t i) { return start.gate(after, rank(i), 0, Cell::first_from_state); }, state_gates * Hp_,
-            packed_state, own.first, own.last,
+        auto lefts = left_rows<P>(going_on, state_gates * Hp_, space,
+                                  [&](int64_t i) { return start.gate(after, rank(i), 0, Cell::first_from_state); });
+        product<P, 1, 4>(
+            going_on, lefts, state_depth, packed_state, own.first, own.last,
             [&](int64_t i, int64_t v, const vec<T>(&through)[1]) { finish(rank(i), v, through[0]); });
         for (int64_t i = going_on; i < rows; i++)
           for (int64_t v = own.first; v < own.last; v++) finish(rank(i), v, vec<T>{});
@@ -331,57 +341,86 @@ template <class T, class Cell> class Layer {
   int64_t bias_place() const { return Cell::stored * Hp_ * (Dp_ + Hp_); }
   int64_t peephole_place() const { return bias_place() + Cell::stored * Hp_; }
 
+  // What stands on the right of a chunk's sums over rows, and with halves on their left: elements of a row group.
+  int64_t operands_size() const {
+    return elements<P>(longest_chunk_) * (Dp_ + 2 * Hp_ + (P::each > 1 ? Cell::stored * Hp_ : 0));
+  }
+
+  // (x, m h_before, and with `second` its left): what the gates' gradients of one row are multiplied with.
+  void fill_operand(T* to, int64_t step, int64_t rank, const T* tape) const {
+    if (s_.D) std::memcpy(to, in_.x + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D, size_t(s_.D) * sizeof(T));
+    std::fill(to + s_.D, to + Dp_, T(0));
+    const T* before = step ? h_ + (plan_.offset[step - 1] + rank) * Hp_ : h0_.data() + rank * Hp_;
+    for (int64_t unit = 0; unit < Hp_; unit += L) {
+      vec<T> h = load(before + unit);
+      store(to + Dp_ + unit, mask_hidden_ ? h * load(mask_hidden_ + rank * Hp_ + unit) : h);
+    }
+    if constexpr (Cell::second)
+      std::memcpy(to + Dp_ + Hp_, tape + (plan_.offset[step] + rank) * gate_stride_ + Cell::second_left * Hp_, size_t(Hp_) * sizeof(T));
+  }
+
   // What the gates' gradients of a chunk give for its inputs, and add to the weights'.
-  void gradients_of(const Own& own, int64_t first, int64_t last, const T* tape, const T* base, const T* packed_input,
-                    T* operand, T* sums, T* dx) {
+  void gradients_of(const Own& own, int64_t first, int64_t last, const T* tape, const T* base, const E* packed_input,
+                    E* operand, T* sums, T* dx, std::vector<E>& space) {
     const int R = share_.row_groups;
     const int64_t width = Dp_ + 2 * Hp_, across = Dp_ + Hp_;
     std::vector<const T*> gate;
-    std::vector<T*> x_out;
+    std::vector<std::pair<int64_t, int64_t>> place;  // (step, rank)
     for (int64_t step = first; step < last; step++)
       for (int64_t rank = own.group; rank < plan_.alive[step]; rank += R) {
-        int64_t at_x = (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D, i = int64_t(gate.size());
         gate.push_back(base + (plan_.offset[step] - plan_.offset[first] + rank) * gate_stride_);
-        if (dx) x_out.push_back(dx + at_x);
-        if (i % share_.unit_groups != own.part) continue;
-        T* to = operand + i * width;
-        if (s_.D) std::memcpy(to, in_.x + at_x, size_t(s_.D) * sizeof(T));
-        std::fill(to + s_.D, to + Dp_, T(0));
-        const T* before = step ? h_ + (plan_.offset[step - 1] + rank) * Hp_ : h0_.data() + rank * Hp_;
-        for (int64_t unit = 0; unit < Hp_; unit += L) {
-          vec<T> h = load(before + unit);
-          store(to + Dp_ + unit, mask_hidden_ ? h * load(mask_hidden_ + rank * Hp_ + unit) : h);
-        }
-        if constexpr (Cell::second)
-          std::memcpy(to + Dp_ + Hp_, tape + (plan_.offset[step] + rank) * gate_stride_ + Cell::second_left * Hp_, size_t(Hp_) * sizeof(T));
+        place.push_back({step, rank});
       }
-    int64_t rows = int64_t(gate.size());
+    const int64_t rows = int64_t(gate.size()), depth = elements<P>(rows);
     if (rows == 0) return;
+    E* left = operand + depth * width;  // with halves: the gates' gradients, in pairs of rows
+    std::vector<T> pair(size_t(P::each > 1 ? 2 * width + gate_stride_ : 0));
+    for (int64_t i = own.part; i < depth; i += share_.unit_groups) {
+      auto fill = [&](T* to, int64_t row) { fill_operand(to, place[size_t(row)].first, place[size_t(row)].second, tape); };
+      if constexpr (P::each == 1) {
+        fill(operand + i * width, i);
+      } else {
+        bool both = 2 * i + 1 < rows;
+        T *even = pair.data(), *odd = even + width, *none = odd + width;
+        fill(even, 2 * i);
+        if (both) fill(odd, 2 * i + 1);
+        else std::fill(odd, none, T(0));
+        put_pair<P>(operand + i * width, even, odd, Cell::second ? width : across);
+        put_pair<P>(left + i * Cell::stored * Hp_, gate[size_t(2 * i)], both ? gate[size_t(2 * i + 1)] : none, Cell::stored * Hp_);
+      }
+    }
     groups_[size_t(own.group)]->join();
-    int64_t c0 = own.first * L, c1 = own.last * L;
-    for (int column = 0; column < Cell::stored; column++) {
-      bool input = column < input_gates, state = column >= Cell::first_from_state && column < Cell::first_from_state + state_gates;
-      bool second = Cell::second && column == 0;
-      int64_t b0 = input ? 0 : Dp_, b1 = state ? Dp_ + Hp_ : Dp_;
-      T* to = sums + column * Hp_ * across;
-      auto add = [&](int64_t from, int64_t until, int64_t place) {
+    // sums[column] += its gates' gradients, row by row, times the operands [from, until)
+    auto add = [&](int column, int64_t from, int64_t until, int64_t to) {
+      int64_t c0 = column * Hp_ + own.first * L, c1 = column * Hp_ + own.last * L;
+      if constexpr (P::each == 1) {
         for (int64_t i = 0; i < rows;) {  // a group's rows stand evenly apart, but for where a step ends unevenly
           int64_t run = 1;
           while (i + run < rows && gate[size_t(i + run)] - gate[size_t(i + run) - 1] == R * gate_stride_) run++;
-          product_over_rows(run, gate[size_t(i)], R * gate_stride_, column * Hp_ + c0, column * Hp_ + c1,
-                            operand + i * width + from, width, until - from, to - column * Hp_ * across + place, across);
+          product_over_rows<P>(run, gate[size_t(i)], R * gate_stride_, c0, c1, operand + i * width + from, width,
+                               until - from, sums + to, across);
           i += run;
         }
-      };
-      if (b1 > b0) add(b0, b1, b0);
-      if (second) add(Dp_ + Hp_, Dp_ + 2 * Hp_, Dp_);
+      } else {
+        product_over_rows<P>(depth, left, Cell::stored * Hp_, c0, c1, operand + from, width, until - from, sums + to, across);
+      }
+    };
+    for (int column = 0; column < Cell::stored; column++) {
+      bool input = column < input_gates, state = column >= Cell::first_from_state && column < Cell::first_from_state + state_gates;
+      int64_t from = input ? 0 : Dp_, until = state ? Dp_ + Hp_ : Dp_;
+      if (until > from) add(column, from, until, from);
+      if (Cell::second && column == 0) add(column, Dp_ + Hp_, Dp_ + 2 * Hp_, Dp_);
     }
     add_vectors(own, first, last, tape, gate, sums);
     if (dx) {
       auto [x0, x1] = part(Dp_ / L, 4, own.part, share_.unit_groups);
-      product<T, 1, 4>(
-          rows, [&](int64_t i) { return gate[size_t(i)]; }, input_gates * Hp_, packed_input, x0, x1,
-          [&](int64_t i, int64_t v, const vec<T>(&sum)[1]) { store_first(x_out[size_t(i)] + v * L, sum[0], s_.D - v * L); });
+      auto lefts = left_rows<P>(rows, input_gates * Hp_, space, [&](int64_t i) { return gate[size_t(i)]; });
+      product<P, 1, 4>(
+          rows, lefts, elements<P>(input_gates * Hp_), packed_input, x0, x1,
+          [&](int64_t i, int64_t v, const vec<T>(&sum)[1]) {
+            auto [step, rank] = place[size_t(i)];
+            store_first(dx + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D + v * L, sum[0], s_.D - v * L);
+          });
     }
   }
 

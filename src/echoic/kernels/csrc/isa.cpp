@@ -20,21 +20,30 @@ template <class F> auto with_cell(Kind kind, F&& f) {
   }
 }
 
-template <class T> void forward(const Shape& shape, const Inputs<T>& in, const Outputs<T>& out) {
-  with_cell(shape.kind, [&](auto cell) { Layer<T, decltype(cell)>(shape, in).forward(out); });
+template <class P, class T = typename P::sum>
+void forward(const Shape& shape, const Inputs<T>& in, const Outputs<T>& out) {
+  with_cell(shape.kind, [&](auto cell) { Layer<P, decltype(cell)>(shape, in).forward(out); });
 }
 
-template <class T>
+template <class P, class T = typename P::sum>
 void backward(const Shape& shape, const Inputs<T>& in, const T* tape, const OutputGradients<T>& given,
               const InputGradients<T>& out) {
-  with_cell(shape.kind, [&](auto cell) { Layer<T, decltype(cell)>(shape, in).backward(tape, given, out); });
+  with_cell(shape.kind, [&](auto cell) { Layer<P, decltype(cell)>(shape, in).backward(tape, given, out); });
 }
+
+template <class P> constexpr Calls<typename P::sum> calls{forward<P>, backward<P>};
 
 }  // namespace
 
 #define ECHOIC_NAME_OF(isa) #isa
 #define ECHOIC_NAME(isa) ECHOIC_NAME_OF(isa)
 extern const Isa isa;
-const Isa isa{ECHOIC_NAME(ECHOIC_ISA), forward<float>, forward<double>, backward<float>, backward<double>};
+const Isa isa{ECHOIC_NAME(ECHOIC_ISA), calls<Whole<float>>, calls<Whole<double>>,
+#if defined(__AVX512BF16__)
+              calls<Halves>,
+#else
+              {},
+#endif
+};
 
 }  // namespace echoic::ECHOIC_ISA

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,9 @@ namespace avx2 { extern const Isa isa; }
 #ifdef ECHOIC_HAS_AVX512
 namespace avx512 { extern const Isa isa; }
 #endif
+#ifdef ECHOIC_HAS_AVX512BF16
+namespace avx512bf16 { extern const Isa isa; }
+#endif
 
 namespace {
 
@@ -33,9 +37,12 @@ const std::vector<const Isa*>& usable() {
   static const std::vector<const Isa*> found = [] {
     std::vector<const Isa*> isas;
 #ifdef ECHOIC_HAS_AVX512
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl"))
-      isas.push_back(&avx512::isa);
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#ifdef ECHOIC_HAS_AVX512BF16
+    if (avx512 && __builtin_cpu_supports("avx512bf16")) isas.push_back(&avx512bf16::isa);
+#endif
+    if (avx512) isas.push_back(&avx512::isa);
 #endif
 #ifdef ECHOIC_HAS_AVX2
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.push_back(&avx2::isa);
@@ -61,20 +68,28 @@ template <class real> Inputs<real> inputs(const std::array<Address, 14>& a) {
   return {p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9), p(10), p(11), p(12), p(13)};
 }
 
-template <class real> void forward(void (*run)(const Shape&, const Inputs<real>&, const Outputs<real>&), const Shape& shape,
-                                   const std::array<Address, 14>& in, const std::array<Address, 4>& out) {
+template <class real> void forward(const Calls<real>& calls, const Shape& shape, const std::array<Address, 14>& in,
+                                   const std::array<Address, 4>& out) {
   auto p = [&](int i) { return reinterpret_cast<real*>(out[size_t(i)]); };
-  run(shape, inputs<real>(in), {p(0), p(1), p(2), p(3)});
+  calls.forward(shape, inputs<real>(in), {p(0), p(1), p(2), p(3)});
 }
 
-template <class real> void backward(void (*run)(const Shape&, const Inputs<real>&, const real*, const OutputGradients<real>&,
-                                                const InputGradients<real>&),
-                                    const Shape& shape, const std::array<Address, 14>& in, Address tape,
-                                    const std::array<Address, 3>& given, int64_t y_step, const std::array<Address, 10>& out) {
+template <class real> void backward(const Calls<real>& calls, const Shape& shape, const std::array<Address, 14>& in,
+                                    Address tape, const std::array<Address, 3>& given, int64_t y_step,
+                                    const std::array<Address, 10>& out) {
   auto g = [&](int i) { return reinterpret_cast<const real*>(given[size_t(i)]); };
   auto p = [&](int i) { return reinterpret_cast<real*>(out[size_t(i)]); };
-  run(shape, inputs<real>(in), reinterpret_cast<const real*>(tape), {g(0), y_step, g(1), g(2)},
-      {p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9)});
+  calls.backward(shape, inputs<real>(in), reinterpret_cast<const real*>(tape), {g(0), y_step, g(1), g(2)},
+                 {p(0), p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9)});
+}
+
+// What the numbers are: 0 float, 1 double, 2 float multiplied as bfloat16.
+template <class F> void with_calls(int isa, int numbers, F&& f) {
+  const Isa& code = *usable().at(size_t(isa));
+  if (numbers == 1) return f(code.twice);
+  const Calls<float>& calls = numbers == 2 ? code.bfloat16 : code.single;
+  if (!calls.forward) throw std::invalid_argument("this instruction set has no bfloat16");
+  f(calls);
 }
 
 // An array on a block of memory.h, which gets it back when the array dies.
@@ -105,18 +120,15 @@ NB_MODULE(_native, m) {
   m.def("tape_size", [](const Size& size) { return tape_size(size.shape()); });
   m.def("lasting", [](size_t size, bool is_double) { return is_double ? lasting<double>(size) : lasting<float>(size); },
         "A NumPy vector of undefined content whose memory is used again after it.");
-  m.def("forward", [](int isa, bool is_double, const Size& size, const std::array<Address, 14>& in,
+  m.def("has_bfloat16", [](int isa) { return usable().at(size_t(isa))->bfloat16.forward != nullptr; });
+  m.def("forward", [](int isa, int numbers, const Size& size, const std::array<Address, 14>& in,
                       const std::array<Address, 4>& out) {
     nb::gil_scoped_release unlocked;
-    const Isa& code = *usable().at(size_t(isa));
-    if (is_double) forward<double>(code.forward_double, size.shape(), in, out);
-    else forward<float>(code.forward_float, size.shape(), in, out);
+    with_calls(isa, numbers, [&](auto& calls) { forward(calls, size.shape(), in, out); });
   });
-  m.def("backward", [](int isa, bool is_double, const Size& size, const std::array<Address, 14>& in, Address tape,
+  m.def("backward", [](int isa, int numbers, const Size& size, const std::array<Address, 14>& in, Address tape,
                        const std::array<Address, 3>& given, int64_t y_step, const std::array<Address, 10>& out) {
     nb::gil_scoped_release unlocked;
-    const Isa& code = *usable().at(size_t(isa));
-    if (is_double) backward<double>(code.backward_double, size.shape(), in, tape, given, y_step, out);
-    else backward<float>(code.backward_float, size.shape(), in, tape, given, y_step, out);
+    with_calls(isa, numbers, [&](auto& calls) { backward(calls, size.shape(), in, tape, given, y_step, out); });
   });
 }

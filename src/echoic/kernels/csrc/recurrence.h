@@ -54,15 +54,19 @@ template <class real> struct InputGradients {
 // Elements of a tape for B * T rows: what forward leaves for backward.
 int64_t tape_size(const Shape& shape);
 
-// One instruction set's code.
+template <class real> struct Calls {
+  void (*forward)(const Shape&, const Inputs<real>&, const Outputs<real>&);
+  void (*backward)(const Shape&, const Inputs<real>&, const real* tape, const OutputGradients<real>&,
+                   const InputGradients<real>&);
+};
+
+// One instruction set's code. `bfloat16` multiplies numbers rounded to bfloat16 and adds in float; all that is
+// not a product is as in `single`. Null where the processor has no instruction for it.
 struct Isa {
   const char* name;
-  void (*forward_float)(const Shape&, const Inputs<float>&, const Outputs<float>&);
-  void (*forward_double)(const Shape&, const Inputs<double>&, const Outputs<double>&);
-  void (*backward_float)(const Shape&, const Inputs<float>&, const float* tape, const OutputGradients<float>&,
-                         const InputGradients<float>&);
-  void (*backward_double)(const Shape&, const Inputs<double>&, const double* tape, const OutputGradients<double>&,
-                          const InputGradients<double>&);
+  Calls<float> single;
+  Calls<double> twice;
+  Calls<float> bfloat16;
 };
 
 }  // namespace echoic

@@ -6,6 +6,9 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 namespace echoic::ECHOIC_ISA {
 
@@ -42,6 +45,37 @@ template <class T> inline void store_first(T* p, vec<T> v, int64_t n) {
   if (n >= lanes<T>) return store(p, v);
   if (n > 0) std::memcpy(p, &v, size_t(n) * sizeof(T));
 }
+
+// What a product multiplies. `element` is what stands in memory: `each` numbers that follow one another along
+// the sum; `add` gives sum + left * right, `sum` being the type of all that is not a product's argument.
+template <class T> struct Whole {
+  using sum = T;
+  using element = T;
+  static constexpr int each = 1;
+  static vec<T> add(vec<T> sum, vec<T> left, vec<T> right) { return sum + left * right; }
+};
+
+#if defined(__AVX512BF16__)
+// Two bfloat16 in 32 bits, the earlier in the low half; their products are added in float.
+struct Halves {
+  using sum = float;
+  using element = int32_t;
+  static constexpr int each = 2;
+  static vec<float> add(vec<float> sum, vec<int32_t> left, vec<int32_t> right) {
+    return (vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
+  }
+  // 32 numbers in their order
+  static vec<int32_t> along(vec<float> first, vec<float> second) {
+    return (vec<int32_t>)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  }
+  // 16 pairs, one number from each
+  static vec<int32_t> across(vec<float> low, vec<float> high) {
+    const __m512i turn = (__m512i)vec<int32_t>{0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006, 0x170007,
+                                               0x180008, 0x190009, 0x1a000a, 0x1b000b, 0x1c000c, 0x1d000d, 0x1e000e, 0x1f000f};
+    return (vec<int32_t>)_mm512_permutexvar_epi16(turn, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+  }
+};
+#endif
 
 template <class T> struct exp_of;
 template <> struct exp_of<float> {

@@ -20,21 +20,21 @@ constexpr int tile_rows(int width) {
 }
 
 // sums[r][w] = sum over k < depth of a[r][k] * b[k * step + w]. step: elements from one line of b to the next.
-template <class T, int rows, int width>
-__attribute__((noinline)) void multiply(int64_t depth, const T* const* a, const T* b, int64_t step, T* out) {
+template <class P, int rows, int width, class T = typename P::sum, class E = typename P::element>
+__attribute__((noinline)) void multiply(int64_t depth, const E* const* a, const E* b, int64_t step, T* out) {
   vec<T> sums[rows][width] = {};
-  const T* row[rows];
+  const E* row[rows];
   for (int r = 0; r < rows; r++) row[r] = a[r];
 #pragma GCC unroll 2
   for (int64_t k = 0; k < depth; k++, b += step) {
-    vec<T> line[width];
+    vec<E> line[width];
 #pragma GCC unroll 4
-    for (int w = 0; w < width; w++) line[w] = load(b + w * lanes<T>);
+    for (int w = 0; w < width; w++) line[w] = load(b + w * lanes<E>);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
-      vec<T> left = splat(row[r][k]);
+      vec<E> left = splat(row[r][k]);
 #pragma GCC unroll 4
-      for (int w = 0; w < width; w++) sums[r][w] += left * line[w];
+      for (int w = 0; w < width; w++) sums[r][w] = P::add(sums[r][w], left, line[w]);
     }
   }
 #pragma GCC unroll 8
@@ -44,8 +44,8 @@ __attribute__((noinline)) void multiply(int64_t depth, const T* const* a, const 
 }
 
 // out[r][w] += sum over k < depth of a[k * a_step + r] * b[k * b_step + w]: A is read down its columns.
-template <class T, int rows, int width>
-__attribute__((noinline)) void multiply_columns(int64_t depth, const T* a, int64_t a_step, const T* b, int64_t b_step,
+template <class P, int rows, int width, class T = typename P::sum, class E = typename P::element>
+__attribute__((noinline)) void multiply_columns(int64_t depth, const E* a, int64_t a_step, const E* b, int64_t b_step,
                                                 T* out, int64_t out_step) {
   vec<T> sums[rows][width];
 #pragma GCC unroll 8
@@ -54,14 +54,14 @@ __attribute__((noinline)) void multiply_columns(int64_t depth, const T* a, int64
     for (int w = 0; w < width; w++) sums[r][w] = load(out + r * out_step + w * lanes<T>);
 #pragma GCC unroll 2
   for (int64_t k = 0; k < depth; k++, a += a_step, b += b_step) {
-    vec<T> line[width];
+    vec<E> line[width];
 #pragma GCC unroll 4
-    for (int w = 0; w < width; w++) line[w] = load(b + w * lanes<T>);
+    for (int w = 0; w < width; w++) line[w] = load(b + w * lanes<E>);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
-      vec<T> left = splat(a[r]);
+      vec<E> left = splat(a[r]);
 #pragma GCC unroll 4
-      for (int w = 0; w < width; w++) sums[r][w] += left * line[w];
+      for (int w = 0; w < width; w++) sums[r][w] = P::add(sums[r][w], left, line[w]);
     }
   }
 #pragma GCC unroll 8
@@ -90,19 +90,22 @@ template <class F> inline void with_tile(int rows, int width, F&& f) {
 // done(row, vector, sums of each gate) for every row < rows and every vector of a gate in [first, last):
 // sums[g] = A[row] times gate g's columns. left(row) is a pointer to `depth` contiguous elements of A.
 // packed: panels of `group` vectors of each gate side by side, gates * group <= 4 (pack.h).
-template <class T, int gates, int group, class Left, class Done>
-inline void product(int64_t rows, Left&& left, int64_t depth, const T* packed, int64_t first, int64_t last, Done&& done) {
+template <class P, int gates, int group, class Left, class Done>
+inline void product(int64_t rows, Left&& left, int64_t depth, const typename P::element* packed, int64_t first,
+                    int64_t last, Done&& done) {
+  using T = typename P::sum;
+  using E = typename P::element;
   alignas(vector_bytes) T sums[8 * 4 * lanes<T>];
-  const T* a[8];
+  const E* a[8];
   for (int64_t v = first; v < last; v += group) {
     int units = int(std::min<int64_t>(group, last - v)), width = gates * units, most = tile_rows(width);
-    const T* panel = packed + v * gates * depth * lanes<T>;
+    const E* panel = packed + v * gates * depth * lanes<E>;
     int64_t tiles = (rows + most - 1) / most;
     for (int64_t tile = 0, row = 0; tile < tiles; tile++) {
       int size = int((rows - row + tiles - tile - 1) / (tiles - tile));  // even tiles: no thin one at the end
       for (int r = 0; r < size; r++) a[r] = left(row + r);
       with_tile(size, width, [&](auto r, auto w) {
-        multiply<T, decltype(r)::value, decltype(w)::value>(depth, a, panel, width * lanes<T>, sums);
+        multiply<P, decltype(r)::value, decltype(w)::value>(depth, a, panel, width * lanes<E>, sums);
       });
       for (int r = 0; r < size; r++)
         for (int u = 0; u < units; u++) {
@@ -116,14 +119,14 @@ inline void product(int64_t rows, Left&& left, int64_t depth, const T* packed, i
 }
 
 // out[m][n] += sum over k < depth of a[k][m] * b[k][n], m in [first, last), n < columns (whole vectors).
-template <class T>
-inline void product_over_rows(int64_t depth, const T* a, int64_t a_step, int64_t first, int64_t last, const T* b,
+template <class P, class T = typename P::sum, class E = typename P::element>
+inline void product_over_rows(int64_t depth, const E* a, int64_t a_step, int64_t first, int64_t last, const E* b,
                               int64_t b_step, int64_t columns, T* out, int64_t out_step) {
   for (int64_t n = 0; n < columns; n += 4 * lanes<T>) {
     int width = int(std::min<int64_t>(4, (columns - n) / lanes<T>));
     for (int64_t m = first; m < last; m += tile_rows(width))
       with_tile(int(std::min<int64_t>(tile_rows(width), last - m)), width, [&](auto r, auto w) {
-        multiply_columns<T, decltype(r)::value, decltype(w)::value>(depth, a + m, a_step, b + n, b_step,
+        multiply_columns<P, decltype(r)::value, decltype(w)::value>(depth, a + m, a_step, b + n, b_step,
                                                                     out + m * out_step + n, out_step);
       });
   }
