@@ -7,6 +7,8 @@ embedded tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -42,11 +44,16 @@ class Embed(nn.Module):
         table[PAD] = 0.0
         self.weight = nn.Parameter(table, requires_grad=trained)
         self.dropout, self.word_dropout = dropout, word_dropout
+        self.rows_of: Callable[[Tensor], tuple[Tensor, Tensor, int | None]] | None = None
+        """Set while the table is trained by rows (train/lazy_adam.py): ids -> the few rows that a noisy call
+        reads instead of the table, each id's place among them, and padding's."""
 
     def forward(self, ids: Tensor, noise: Noise | None = None) -> Tensor:
         """(B, T) int64 ids -> (B, T, D)."""
-        embedded = nn.functional.embedding(drop_words(ids, self.word_dropout, noise), self.weight, PAD)
-        return dropout(embedded, self.dropout, noise)
+        ids = drop_words(ids, self.word_dropout, noise)
+        rows_of = self.rows_of if noise is not None else None
+        table, places, padding = (self.weight, ids, PAD) if rows_of is None else rows_of(ids)
+        return dropout(nn.functional.embedding(places, table, padding), self.dropout, noise)
 
 
 def drop_words(ids: Tensor, rate: float, noise: Noise | None) -> Tensor:

@@ -19,24 +19,28 @@ from torch import Tensor, nn
 
 from echoic.layers.embed import Embed
 
+Words = tuple[Tensor, Tensor]
+"""What is moved, rows of an embedding table that hold a gradient, and the table, whose mean row norm is s."""
 
-def tables(network: nn.Module) -> list[Tensor]:
+
+def tables(network: nn.Module) -> list[Words]:
     """The embedding tables of `network` that hold a gradient."""
-    return [m.weight for m in network.modules() if isinstance(m, Embed) and m.weight.grad is not None]
+    found = [m.weight for m in network.modules() if isinstance(m, Embed) and m.weight.grad is not None]
+    return [(weight, weight) for weight in found]
 
 
 @contextmanager
-def moved(tables: list[Tensor], size: float) -> Iterator[None]:
-    """Inside, each table stands at E + r, by the gradient it holds; afterwards its bits are what they were."""
-    kept = [table.detach().clone() for table in tables]
+def moved(words: list[Words], size: float) -> Iterator[None]:
+    """Inside, the words stand at E + r, by the gradient they hold; afterwards their bits are what they were."""
+    kept = [rows.detach().clone() for rows, _ in words]
     with torch.no_grad():
-        for table in tables:
-            assert table.grad is not None
+        for rows, table in words:
+            assert rows.grad is not None
             length = size * table.norm(dim=1).mean()
-            table.add_(table.grad * (length / table.grad.norm().clamp(min=1e-12)))
+            rows.add_(rows.grad * (length / rows.grad.norm().clamp(min=1e-12)))
     try:
         yield
     finally:
         with torch.no_grad():
-            for table, before in zip(tables, kept, strict=True):
-                table.copy_(before)
+            for (rows, _), before in zip(words, kept, strict=True):
+                rows.copy_(before)

@@ -7,7 +7,7 @@ The short memory at the start keeps the random first weights out of the early ep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -22,11 +22,16 @@ class Average:
         self._live = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.tensors = {name: p.detach().clone() for name, p in self._live.items()}
 
+    def decay_at(self, step: int) -> float:
+        """d of step `step` (from 0)."""
+        return min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Takes in the weights as they are after step `step` (from 0)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.tensors.values()), list(self._live.values()), 1.0 - decay)
+    def update(self, step: int, but: Collection[str] = ()) -> None:
+        """Takes in the weights as they are after step `step` (from 0), `but` those whose average another keeps."""
+        names = [name for name in self.tensors if name not in but]
+        live: list[Tensor] = [self._live[name] for name in names]
+        torch._foreach_lerp_([self.tensors[name] for name in names], live, 1.0 - self.decay_at(step))
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

@@ -24,7 +24,7 @@ from echoic.core.config import TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, show
 from echoic.core.types import Batch
 from echoic.layers.dropout import Noise
-from echoic.train import adversarial, checkpoint, lock, optim
+from echoic.train import adversarial, checkpoint, lazy_adam, lock, optim
 from echoic.train.average import Average
 from echoic.train.checkpoint import Checkpoint, State
 from echoic.train.progress import Metrics, Watcher
@@ -124,8 +124,10 @@ class _Training:
             "train": self.config.model_dump(mode="json", exclude=harmless),
             **self.fingerprint,
         }
-        self.optimizer = optim.optimiser(self.network, self.config)
         self.average = Average(self.network, self.config.average) if self.config.average > 0.0 else None
+        self.tables = lazy_adam.tables(self.network, self.config, self.average)
+        self.by_rows = {table.name for table in self.tables}
+        self.optimizer = optim.optimiser(self.network, self.config, self.by_rows)
         self.state = State()
         self.best: dict[str, Tensor] = {}
         self.metrics: Metrics | None = None
@@ -173,11 +175,16 @@ class _Training:
             raise ConfigError(f"cannot resume: the checkpoint holds another network: {show(error, 200)}") from None
         if self.average is not None:
             self.average.restore(found.average)
-        optim.remember(self.optimizer, self.network, found.optimizer)
+        own = {key: tensor for key, tensor in found.optimizer.items() if key.rpartition("/")[0] not in self.by_rows}
+        optim.remember(self.optimizer, self.network, own)
+        for table in self.tables:
+            table.remember(found.optimizer)
         self.state, self.best, self.seconds_before = found.state, found.best, found.seconds
         self.saved_as = checkpoint.name(self.state)
 
     def finish(self) -> Fitted:
+        for table in self.tables:
+            table.leave()
         self.network.load_state_dict(self.best)
         self.network.eval()
         state = self.state
@@ -222,8 +229,10 @@ class _Training:
         optim.set_rate(self.optimizer, lr)
         value, count, tokens, norm = self._gradient(rows)
         self.optimizer.step()
+        for table in self.tables:
+            table.step(lr, 0.0 if self.average is None else self.average.decay_at(state.step))
         if self.average is not None:
-            self.average.update(state.step)
+            self.average.update(state.step, but=self.by_rows)
         state.step, state.position = state.step + 1, state.position + 1
         state.loss, state.count, state.tokens = state.loss + value, state.count + count, state.tokens + tokens
         self._tell(
@@ -243,24 +252,27 @@ class _Training:
     def _gradient(self, rows: np.ndarray) -> tuple[float, int, int, float]:
         """Leaves the clipped gradient of sum / count in the parameters. -> (sum, count, tokens, norm before clipping)"""
         self.network.train()
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         with self._room(f"a batch of {len(rows):,} rows"):
             batch = self.collate(rows, self.state.epoch, self.state.step)
             total, count = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
-            words = adversarial.tables(self.network) if self.config.adversarial else []
-            if words:
+            words = [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
+            if words and self.config.adversarial:
                 with adversarial.moved(words, self.config.adversarial):
                     again, _ = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
                     (again / count).backward()  # type: ignore[no-untyped-call]
-        value, norm = float(total.detach()), optim.clip(self.network.parameters(), self.config.clip)
+        read = [numbers for table in self.tables for _, numbers in table.read]
+        value, norm = float(total.detach()), optim.clip([*self.network.parameters(), *read], self.config.clip)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise self._not_finite("gradient" if math.isfinite(value) else "loss", rows)
         return value, count, int(batch.lengths.sum()), norm
 
     def _validate(self, ears: Ears) -> dict[str, float]:
         """What validation scores; the weights it saw are kept if they are the best so far."""
+        for table in self.tables:
+            table.all_catch_up()
         self.network.eval()
         with self.average.worn() if self.average is not None else nullcontext():
             with ears.at_once(), torch.no_grad(), self._room("a batch of the validation part"):
@@ -309,6 +321,8 @@ class _Training:
         self.metrics.sync()
         average = self.average.tensors if self.average is not None else {}
         memory = optim.memory(self.optimizer, self.network)
+        for table in self.tables:
+            memory |= table.memory()
         now = Checkpoint(
             self.state,
             self.network.state_dict(),

@@ -8,7 +8,7 @@ is saved under the parameters' names.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ from echoic.core.errors import ConfigError, show
 from echoic.layers.embed import Embed
 
 
-def optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The configured optimiser over the parameters of `network` that are to be trained.
+def optimiser(network: nn.Module, config: TrainConfig, but: Collection[str] = ()) -> torch.optim.Optimizer:
+    """The configured optimiser over the parameters of `network` that are to be trained, `but` those trained otherwise.
 
     Weight decay touches matrices only. A bias or a gain (one axis) sets where a unit stands, not how
     complex the function is (Goyal et al. 2017, section 5.3). An embedding gets a gradient only at the
@@ -32,6 +32,8 @@ def optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     trained = [p for p in network.parameters() if p.requires_grad]
     if not trained:
         raise ConfigError("the network has no parameter to train: every one of them is frozen")
+    elsewhere = {id(p) for name, p in network.named_parameters() if name in but}
+    trained = [p for p in trained if id(p) not in elsewhere]
     decayed = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
     plain = [p for p in trained if p.ndim <= 1 or id(p) in embeddings]
     parts = [(decayed, config.weight_decay), (plain, 0.0)]
@@ -73,11 +75,11 @@ def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def clip(parameters: Iterable[nn.Parameter], limit: float) -> float:
+def clip(tensors: Iterable[Tensor], limit: float) -> float:
     """Scales all gradients by one number so that their joint 2-norm is at most `limit` (0: as they are).
     Returns the norm they had: inf or NaN if any of them was (Pascanu et al. 2013, algorithm 1)."""
-    held = [p for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in held if p.grad is not None])
+    held = [t for t in tensors if t.grad is not None]
+    norm = nn.utils.get_total_norm([t.grad for t in held if t.grad is not None])
     if limit > 0.0:
         nn.utils.clip_grads_with_norm_(held, limit, norm)
     return float(norm)
