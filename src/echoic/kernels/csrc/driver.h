@@ -11,6 +11,7 @@
 
 #include "memory.h"
 #include "pack.h"
+#include "panels.h"
 #include "plan.h"
 #include "pool.h"
 #include "step.h"
@@ -22,12 +23,13 @@ constexpr int64_t chunk_rows = 192;
 
 template <class T, class Cell> class Layer {
   static constexpr int L = lanes<T>;
-  static constexpr int input_gates = int(std::size(Cell::from_input)), state_gates = int(std::size(Cell::from_state));
-  static constexpr int input_group = input_gates == 1 ? 4 : 1;
+  static constexpr int input_gates = Products<Cell>::input, state_gates = Products<Cell>::state;
+  static constexpr int input_group = Products<Cell>::input_group;
 
  public:
-  Layer(const Shape& s, const Inputs<T>& in)
-      : s_(s), in_(in), plan_(s), share_(s, plan_), Hp_(padded(s.H)), Dp_(padded(s.D)), vectors_(Hp_ / L),
+  // packed: the weights, where they are packed already: then `in` has none, and only forward is for it.
+  Layer(const Shape& s, const Inputs<T>& in, const Packed<T>* packed = nullptr)
+      : s_(s), in_(in), packed_(packed), plan_(s), share_(s, plan_), Hp_(padded(s.H)), Dp_(padded(s.D)), vectors_(Hp_ / L),
         gate_stride_(Cell::stored * Hp_ + 16), meeting_(share_.threads()), groups_(size_t(share_.row_groups)) {
     for (auto& group : groups_) group = std::make_unique<Meeting>(share_.unit_groups);
     int64_t most = chunk_rows * share_.row_groups;
@@ -49,18 +51,20 @@ template <class T, class Cell> class Layer {
     h_ = states;
     c_ = Cell::memory ? states + n * Hp_ : nullptr;
     Buffer<T> fed(mask_hidden_ ? 2 * s_.B * Hp_ : 0);
-    Buffer<T> weights(vectors_ * L * (input_gates * s_.D + Cell::stored * s_.H));
-    T *packed_input = weights.data(), *packed_state = packed_input + vectors_ * L * input_gates * s_.D;
-    T* packed_second = packed_state + vectors_ * L * state_gates * s_.H;
-    Buffer<T> biases = sum_biases();
+    Panels<T, Cell> panels;
+    Buffer<T> biases;
+    if (!packed_) {
+      panels = Panels<T, Cell>(s_.D, s_.H);
+      biases = sum_biases<T, Cell>(s_.kind, s_.H, in_.bias_ih, in_.bias_hh);
+    }
+    const Packed<T> packed = packed_ ? *packed_ : Packed<T>{panels.input(), panels.state(), panels.second(), biases.data()};
 
     run_on_threads(share_.threads(), [&](int thread) {
-      auto [v0, v1] = part(vectors_, 64 / L, thread, share_.threads());
-      pack_forward(packed_input, in_.weight_ih, Cell::from_input, input_gates, input_group, s_.D, s_.H, v0, v1);
-      pack_forward(packed_state, in_.weight_hh, Cell::from_state, state_gates, Cell::group, s_.H, s_.H, v0, v1);
-      if constexpr (Cell::second)
-        pack_forward(packed_second, in_.weight_hh, &Cell::second_gate, 1, 4, s_.H, s_.H, v0, v1);
-      meeting_.join();
+      if (!packed_) {
+        auto [v0, v1] = part(vectors_, 64 / L, thread, share_.threads());
+        panels.fill(in_.weight_ih, in_.weight_hh, v0, v1);
+        meeting_.join();
+      }
 
       Own own = owned(thread);
       Meeting& group = *groups_[size_t(own.group)];
@@ -77,28 +81,28 @@ template <class T, class Cell> class Layer {
             gate.push_back(base + (plan_.offset[step] - plan_.offset[first] + rank) * gate_stride_);
           }
         product<T, input_gates, input_group>(
-            int64_t(x.size()), [&](int64_t i) { return x[size_t(i)]; }, s_.D, packed_input, own.first, own.last,
+            int64_t(x.size()), [&](int64_t i) { return x[size_t(i)]; }, s_.D, packed.input, own.first, own.last,
             [&](int64_t i, int64_t v, const vec<T>(&sums)[input_gates]) {
               for (int g = 0; g < input_gates; g++)
-                store(gate[size_t(i)] + g * Hp_ + v * L, only_units(sums[g], v) + load(biases.data() + g * Hp_ + v * L));
+                store(gate[size_t(i)] + g * Hp_ + v * L, only_units(sums[g], v) + load(packed.biases + g * Hp_ + v * L));
               if (v == 0) std::memset(gate[size_t(i)] + Cell::stored * Hp_, 0, size_t(gate_stride_ - Cell::stored * Hp_) * sizeof(T));
             });
         for (int64_t step = first; step < last; step++) {
           Step<T> now = at(step, base + (plan_.offset[step] - plan_.offset[first]) * gate_stride_);
-          now.bias_state = biases.data() + input_gates * Hp_;
+          now.bias_state = packed.biases + input_gates * Hp_;
           now.fed = mask_hidden_ ? fed.data() + (step % 2) * s_.B * Hp_ : now.h;
           const T* left = step == 0 ? fed0_.data() : mask_hidden_ ? fed.data() + (1 - step % 2) * s_.B * Hp_ : now.h_before;
           int64_t rows = own.rows(plan_.alive[step], share_.row_groups);
           int64_t depth = step == 0 && !in_.h0 ? 0 : s_.H;
           auto rank = [&](int64_t i) { return own.group + i * share_.row_groups; };
           product<T, state_gates, Cell::group>(
-              rows, [&](int64_t i) { return left + rank(i) * Hp_; }, depth, packed_state, own.first, own.last,
+              rows, [&](int64_t i) { return left + rank(i) * Hp_; }, depth, packed.state, own.first, own.last,
               [&](int64_t i, int64_t v, const vec<T>(&u)[state_gates]) { Cell::template forward<T>(now, rank(i), v * L, u); });
           if constexpr (Cell::second) {
             group.join();
             product<T, 1, 4>(
                 rows, [&](int64_t i) { return now.gate(now.gates, rank(i), 0, Cell::second_left); }, depth,
-                packed_second, own.first, own.last,
+                packed.second, own.first, own.last,
                 [&](int64_t i, int64_t v, const vec<T>(&u)[1]) { Cell::template forward_second<T>(now, rank(i), v * L, u[0]); });
           }
           group.join();
@@ -290,21 +294,6 @@ template <class T, class Cell> class Layer {
       for (int64_t i = 0; i < s_.B * Hp_; i++) fed0_.data()[i] *= mask_hidden_[i];
   }
 
-  // (input_gates + 1, Hp): what is added to W x for each stored column, then b_hh of a gate that r multiplies
-  Buffer<T> sum_biases() const {
-    Buffer<T> out((input_gates + 1) * Hp_, true);
-    if (!in_.bias_ih) return out;
-    for (int g = 0; g < input_gates; g++) {
-      bool apart = s_.kind == Kind::gru_after && Cell::from_input[g] == 2;
-      for (int64_t unit = 0; unit < s_.H; unit++) {
-        int64_t row = Cell::from_input[g] * s_.H + unit;
-        out.data()[g * Hp_ + unit] = in_.bias_ih[row] + (apart ? T(0) : in_.bias_hh[row]);
-        if (apart) out.data()[input_gates * Hp_ + unit] = in_.bias_hh[row];
-      }
-    }
-    return out;
-  }
-
   Step<T> at(int64_t step, T* gates) const {
     Step<T> now{};
     now.stride = Hp_;
@@ -440,6 +429,7 @@ template <class T, class Cell> class Layer {
 
   const Shape& s_;
   const Inputs<T>& in_;
+  const Packed<T>* packed_;
   Plan plan_;
   Share share_;
   int64_t Hp_, Dp_, vectors_, gate_stride_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "module.h"
 #include "plan.h"
 #include "pool.h"
 #include "recurrence.h"
@@ -26,9 +27,6 @@ namespace avx2 { extern const Isa isa; }
 namespace avx512 { extern const Isa isa; }
 #endif
 
-namespace {
-
-// What this processor can run, the fastest first.
 const std::vector<const Isa*>& usable() {
   static const std::vector<const Isa*> found = [] {
     std::vector<const Isa*> isas;
@@ -45,6 +43,8 @@ const std::vector<const Isa*>& usable() {
   }();
   return found;
 }
+
+namespace {
 
 using Address = uintptr_t;
 struct Size {
@@ -119,4 +119,5 @@ NB_MODULE(_native, m) {
     if (is_double) backward<double>(code.backward_double, size.shape(), in, tape, given, y_step, out);
     else backward<float>(code.backward_float, size.shape(), in, tape, given, y_step, out);
   });
+  add_door(m);
 }
