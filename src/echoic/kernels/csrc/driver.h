@@ -11,6 +11,7 @@
 
 #include "memory.h"
 #include "pack.h"
+#include "panels.h"
 #include "plan.h"
 #include "pool.h"
 #include "step.h"
@@ -24,12 +25,13 @@ template <class P, class Cell> class Layer {
   using T = typename P::sum;
   using E = typename P::element;
   static constexpr int L = lanes<T>;
-  static constexpr int input_gates = int(std::size(Cell::from_input)), state_gates = int(std::size(Cell::from_state));
-  static constexpr int input_group = input_gates == 1 ? 4 : 1;
+  static constexpr int input_gates = Products<Cell>::input, state_gates = Products<Cell>::state;
+  static constexpr int input_group = Products<Cell>::input_group;
 
  public:
-  Layer(const Shape& s, const Inputs<T>& in)
-      : s_(s), in_(in), plan_(s), share_(s, plan_), Hp_(padded(s.H)), Dp_(padded(s.D)), vectors_(Hp_ / L),
+  // packed: the weights, where they are packed already: then `in` has none, and only forward is for it.
+  Layer(const Shape& s, const Inputs<T>& in, const Packed<P>* packed = nullptr)
+      : s_(s), in_(in), packed_(packed), plan_(s), share_(s, plan_), Hp_(padded(s.H)), Dp_(padded(s.D)), vectors_(Hp_ / L),
         gate_stride_(Cell::stored * Hp_ + 16), meeting_(share_.threads()), groups_(size_t(share_.row_groups)) {
     for (auto& group : groups_) group = std::make_unique<Meeting>(share_.unit_groups);
     int64_t most = chunk_rows * share_.row_groups;
@@ -52,18 +54,20 @@ template <class P, class Cell> class Layer {
     c_ = Cell::memory ? states + n * Hp_ : nullptr;
     Buffer<T> fed(mask_hidden_ ? 2 * s_.B * Hp_ : 0);
     const int64_t input_depth = elements<P>(s_.D), state_depth = elements<P>(s_.H);
-    Buffer<E> weights(vectors_ * L * (input_gates * input_depth + Cell::stored * state_depth));
-    E *packed_input = weights.data(), *packed_state = packed_input + vectors_ * L * input_gates * input_depth;
-    E* packed_second = packed_state + vectors_ * L * state_gates * state_depth;
-    Buffer<T> biases = sum_biases();
+    Panels<P, Cell> panels;
+    Buffer<T> biases;
+    if (!packed_) {
+      panels = Panels<P, Cell>(s_.D, s_.H);
+      biases = sum_biases<T, Cell>(s_.kind, s_.H, in_.bias_ih, in_.bias_hh);
+    }
+    const Packed<P> packed = packed_ ? *packed_ : Packed<P>{panels.input(), panels.state(), panels.second(), biases.data()};
 
     run_on_threads(share_.threads(), [&](int thread) {
-      auto [v0, v1] = part(vectors_, 64 / L, thread, share_.threads());
-      pack_forward<P>(packed_input, in_.weight_ih, Cell::from_input, input_gates, input_group, s_.D, s_.H, v0, v1);
-      pack_forward<P>(packed_state, in_.weight_hh, Cell::from_state, state_gates, Cell::group, s_.H, s_.H, v0, v1);
-      if constexpr (Cell::second)
-        pack_forward<P>(packed_second, in_.weight_hh, &Cell::second_gate, 1, 4, s_.H, s_.H, v0, v1);
-      meeting_.join();
+      if (!packed_) {
+        auto [v0, v1] = part(vectors_, 64 / L, thread, share_.threads());
+        panels.fill(in_.weight_ih, in_.weight_hh, v0, v1);
+        meeting_.join();
+      }
 
       Own own = owned(thread);
       Meeting& group = *groups_[size_t(own.group)];
@@ -82,15 +86,15 @@ template <class P, class Cell> class Layer {
           }
         auto x_rows = left_rows<P>(int64_t(x.size()), s_.D, space, [&](int64_t i) { return x[size_t(i)]; });
         product<P, input_gates, input_group>(
-            int64_t(x.size()), x_rows, input_depth, packed_input, own.first, own.last,
+            int64_t(x.size()), x_rows, input_depth, packed.input, own.first, own.last,
             [&](int64_t i, int64_t v, const vec<T>(&sums)[input_gates]) {
               for (int g = 0; g < input_gates; g++)
-                store(gate[size_t(i)] + g * Hp_ + v * L, only_units(sums[g], v) + load(biases.data() + g * Hp_ + v * L));
+                store(gate[size_t(i)] + g * Hp_ + v * L, only_units(sums[g], v) + load(packed.biases + g * Hp_ + v * L));
               if (v == 0) std::memset(gate[size_t(i)] + Cell::stored * Hp_, 0, size_t(gate_stride_ - Cell::stored * Hp_) * sizeof(T));
             });
         for (int64_t step = first; step < last; step++) {
           Step<T> now = at(step, base + (plan_.offset[step] - plan_.offset[first]) * gate_stride_);
-          now.bias_state = biases.data() + input_gates * Hp_;
+          now.bias_state = packed.biases + input_gates * Hp_;
           now.fed = mask_hidden_ ? fed.data() + (step % 2) * s_.B * Hp_ : now.h;
           const T* left = step == 0 ? fed0_.data() : mask_hidden_ ? fed.data() + (1 - step % 2) * s_.B * Hp_ : now.h_before;
           int64_t rows = own.rows(plan_.alive[step], share_.row_groups);
@@ -98,13 +102,13 @@ template <class P, class Cell> class Layer {
           auto rank = [&](int64_t i) { return own.group + i * share_.row_groups; };
           auto h_rows = left_rows<P>(fresh ? 0 : rows, s_.H, space, [&](int64_t i) { return left + rank(i) * Hp_; });
           product<P, state_gates, Cell::group>(
-              rows, h_rows, fresh ? 0 : state_depth, packed_state, own.first, own.last,
+              rows, h_rows, fresh ? 0 : state_depth, packed.state, own.first, own.last,
               [&](int64_t i, int64_t v, const vec<T>(&u)[state_gates]) { Cell::template forward<T>(now, rank(i), v * L, u); });
           if constexpr (Cell::second) {
             group.join();
             auto lefts = left_rows<P>(rows, s_.H, space, [&](int64_t i) { return now.gate(now.gates, rank(i), 0, Cell::second_left); });
             product<P, 1, 4>(
-                rows, lefts, fresh ? 0 : state_depth, packed_second, own.first, own.last,
+                rows, lefts, fresh ? 0 : state_depth, packed.second, own.first, own.last,
                 [&](int64_t i, int64_t v, const vec<T>(&u)[1]) { Cell::template forward_second<T>(now, rank(i), v * L, u[0]); });
           }
           group.join();
@@ -300,21 +304,6 @@ template <class P, class Cell> class Layer {
       for (int64_t i = 0; i < s_.B * Hp_; i++) fed0_.data()[i] *= mask_hidden_[i];
   }
 
-  // (input_gates + 1, Hp): what is added to W x for each stored column, then b_hh of a gate that r multiplies
-  Buffer<T> sum_biases() const {
-    Buffer<T> out((input_gates + 1) * Hp_, true);
-    if (!in_.bias_ih) return out;
-    for (int g = 0; g < input_gates; g++) {
-      bool apart = s_.kind == Kind::gru_after && Cell::from_input[g] == 2;
-      for (int64_t unit = 0; unit < s_.H; unit++) {
-        int64_t row = Cell::from_input[g] * s_.H + unit;
-        out.data()[g * Hp_ + unit] = in_.bias_ih[row] + (apart ? T(0) : in_.bias_hh[row]);
-        if (apart) out.data()[input_gates * Hp_ + unit] = in_.bias_hh[row];
-      }
-    }
-    return out;
-  }
-
   Step<T> at(int64_t step, T* gates) const {
     Step<T> now{};
     now.stride = Hp_;
@@ -479,6 +468,7 @@ template <class P, class Cell> class Layer {
 
   const Shape& s_;
   const Inputs<T>& in_;
+  const Packed<P>* packed_;
   Plan plan_;
   Share share_;
   int64_t Hp_, Dp_, vectors_, gate_stride_;

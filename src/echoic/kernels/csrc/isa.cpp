@@ -4,6 +4,7 @@
 #include "cells/lstm.h"
 #include "cells/rnn.h"
 #include "driver.h"
+#include "steps.h"
 
 namespace echoic::ECHOIC_ISA {
 namespace {
@@ -33,6 +34,20 @@ void backward(const Shape& shape, const Inputs<T>& in, const T* tape, const Outp
 
 template <class P> constexpr Calls<typename P::sum> calls{forward<P>, backward<P>};
 
+template <class T> std::unique_ptr<Predictor<T>> predict(const LayerShape& shape, const Inputs<T>& in) {
+  return with_cell(shape.kind, [&](auto cell) -> std::unique_ptr<Predictor<T>> {
+    using Weights = Dense<T, decltype(cell)>;
+    return std::make_unique<Steps<T, decltype(cell), Weights>>(shape, in, Weights(shape, in.weight_ih, in.weight_hh));
+  });
+}
+
+std::unique_ptr<Predictor<float>> predict_int8(const LayerShape& shape, const Inputs<float>& in, const Int8Weights& weights) {
+  return with_cell(shape.kind, [&](auto cell) -> std::unique_ptr<Predictor<float>> {
+    using Weights = Int8<decltype(cell)>;
+    return std::make_unique<Steps<float, decltype(cell), Weights>>(shape, in, Weights(shape, weights));
+  });
+}
+
 }  // namespace
 
 #define ECHOIC_NAME_OF(isa) #isa
@@ -44,6 +59,6 @@ const Isa isa{ECHOIC_NAME(ECHOIC_ISA), calls<Whole<float>>, calls<Whole<double>>
 #else
               {},
 #endif
-};
+              predict<float>, predict<double>, predict_int8, int8_name};
 
 }  // namespace echoic::ECHOIC_ISA

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "module.h"
 #include "plan.h"
 #include "pool.h"
 #include "recurrence.h"
@@ -30,9 +31,6 @@ namespace avx512 { extern const Isa isa; }
 namespace avx512bf16 { extern const Isa isa; }
 #endif
 
-namespace {
-
-// What this processor can run, the fastest first.
 const std::vector<const Isa*>& usable() {
   static const std::vector<const Isa*> found = [] {
     std::vector<const Isa*> isas;
@@ -52,6 +50,8 @@ const std::vector<const Isa*>& usable() {
   }();
   return found;
 }
+
+namespace {
 
 using Address = uintptr_t;
 struct Size {
@@ -131,4 +131,5 @@ NB_MODULE(_native, m) {
     nb::gil_scoped_release unlocked;
     with_calls(isa, numbers, [&](auto& calls) { backward(calls, size.shape(), in, tape, given, y_step, out); });
   });
+  add_door(m);
 }

@@ -5,6 +5,7 @@
 // Gates stand below one another in torch's order: LSTM i f g o, GRU r z n, RNN h.
 #pragma once
 #include <cstdint>
+#include <memory>
 
 namespace echoic {
 
@@ -54,6 +55,10 @@ template <class real> struct InputGradients {
 // Elements of a tape for B * T rows: what forward leaves for backward.
 int64_t tape_size(const Shape& shape);
 
+template <class real> class Predictor;  // predict.h
+struct LayerShape;
+struct Int8Weights;
+
 template <class real> struct Calls {
   void (*forward)(const Shape&, const Inputs<real>&, const Outputs<real>&);
   void (*backward)(const Shape&, const Inputs<real>&, const real* tape, const OutputGradients<real>&,
@@ -67,6 +72,11 @@ struct Isa {
   Calls<float> single;
   Calls<double> twice;
   Calls<float> bfloat16;
+  // Of Inputs the weights, biases and peepholes are read; predict_int8 takes the weights from Int8Weights.
+  std::unique_ptr<Predictor<float>> (*predict_float)(const LayerShape&, const Inputs<float>&);
+  std::unique_ptr<Predictor<double>> (*predict_double)(const LayerShape&, const Inputs<double>&);
+  std::unique_ptr<Predictor<float>> (*predict_int8)(const LayerShape&, const Inputs<float>&, const Int8Weights&);
+  const char* (*int8_name)();  // which instructions multiply eight bits on this processor
 };
 
 }  // namespace echoic

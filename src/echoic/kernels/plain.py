@@ -1,0 +1,144 @@
+"""The NumPy door where the native core is not there: the same numbers, step by step, slowly.
+
+Here too is what eight bits mean. A weight's row is its scale times whole numbers in -127..127, and so is
+each vector that meets it, quantised as it comes; the sum of products of whole numbers is exact, on the
+core as here. Vectors and rows whose largest number is under 1e-30 are zeros.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+State = tuple[Array, ...]
+"""(h,), or (h, c) of an LSTM: (B, H) each."""
+
+LARGEST, NOTHING = np.float32(127), np.float32(1e-30)
+
+
+class Eight(NamedTuple):
+    """A weight (R, K) in eight bits."""
+
+    values: Array
+    """(R, K) whole numbers in -127..127"""
+    scale: Array
+    """(R,) float32: a row's true weights are `scale * values`"""
+
+
+def eight_of(weight: Array) -> Eight:
+    """weight: (R, K) float32, finite."""
+    values, scale = _quantise(weight)
+    return Eight(values.astype(np.int8), scale)
+
+
+def _quantise(x: Array) -> tuple[Array, Array]:
+    """x (..., K) float32 -> (whole numbers (..., K), scale (...))."""
+    with np.errstate(invalid="ignore"):  # what is not finite makes its vector NaN
+        largest = np.abs(x).max(axis=-1, initial=0)
+        tiny = largest < NOTHING
+        per_unit = np.where(tiny, np.float32(0), LARGEST / np.where(tiny, LARGEST, largest))
+        return np.rint(x * per_unit[..., None]), largest / LARGEST
+
+
+def times(x: Array, weight: Array | Eight) -> Array:
+    """x (B, K) and a weight (R, K) -> (B, R)."""
+    if isinstance(weight, np.ndarray):
+        product: Array = x @ weight.T
+        return product
+    values, scale = _quantise(x)
+    sums: Array = values.astype(np.float64) @ weight.values.astype(np.float64).T  # exact: far under 2^53
+    return sums.astype(np.float32) * (scale[:, None] * weight.scale)
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+class Predictor:
+    """One direction of a layer. weights: as `door.Layer` has checked them, W and U perhaps in eight bits."""
+
+    def __init__(self, kind: str, weights: dict[str, Any], reverse: bool) -> None:
+        weights = {name: each.copy() if isinstance(each, np.ndarray) else each for name, each in weights.items()}
+        self.cell, _, self.option = kind.partition("_")
+        self.reverse, self.w, self.u = reverse, weights["weight_ih"], weights["weight_hh"]
+        rows, self.dtype = weights["rows"], weights["dtype"]
+        self.hidden, self.features = weights["hidden"], weights["features"]
+        none = np.zeros(rows, self.dtype)
+        self.bias_ih, self.bias_hh = weights.get("bias_ih", none), weights.get("bias_hh", none)
+        self.peepholes = [weights.get(f"weight_p{gate}") for gate in "ifo"]
+
+    def run(self, x: Array, lengths: Array | None, state: State | None, threads: int = 1) -> tuple[Array, State]:
+        """x (B, T, D), lengths (B,) or None -> (y (B, T, H), the last state). NumPy has threads of its own."""
+        batch, steps, _ = x.shape
+        lengths = np.full(batch, steps) if lengths is None else lengths
+        y = np.zeros((batch, steps, self.hidden), self.dtype)
+        last = self.zeros(batch) if state is None else tuple(field.copy() for field in state)
+        for step in range(int(lengths.max(initial=0))):
+            rows = np.flatnonzero(lengths > step)
+            at = lengths[rows] - 1 - step if self.reverse else step
+            for field, new in zip(last, self.step(x[rows, at], tuple(f[rows] for f in last)), strict=True):
+                field[rows] = new
+            y[rows, at] = last[0][rows]
+        return y, last
+
+    def stepper(self, batch: int) -> Stepper:
+        return Stepper(self, batch)
+
+    def zeros(self, batch: int) -> State:
+        fields = 2 if self.cell == "lstm" else 1
+        return tuple(np.zeros((batch, self.hidden), self.dtype) for _ in range(fields))
+
+    def step(self, x: Array, state: State) -> State:
+        """The cell's page (cells/): x (B, D)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            a = times(x, self.w) + self.bias_ih
+            if self.cell == "lstm":
+                return self._lstm(a, *state)
+            return (self._gru(a, state[0]) if self.cell == "gru" else self._rnn(a, state[0]),)
+
+    def _rnn(self, a: Array, h: Array) -> Array:
+        a = a + times(h, self.u) + self.bias_hh
+        if self.option == "relu":
+            return np.maximum(a, 0)
+        return np.tanh(a) if self.option == "tanh" else _sigmoid(a)
+
+    def _lstm(self, a: Array, h: Array, c: Array) -> State:
+        i, f, g, o = np.split(a + times(h, self.u) + self.bias_hh, 4, axis=1)
+        p_i, p_f, p_o = self.peepholes
+        if p_i is not None and p_f is not None:
+            i, f = i + p_i * c, f + p_f * c
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        if p_o is not None:
+            o = o + p_o * c
+        return _sigmoid(o) * np.tanh(c), c
+
+    def _gru(self, a: Array, h: Array) -> Array:
+        size = 2 * self.hidden
+        first, second = (self.u[:size], self.u[size:]) if isinstance(self.u, np.ndarray) else self._halves(self.u, size)
+        r, z = np.split(_sigmoid(a[:, :size] + times(h, first) + self.bias_hh[:size]), 2, axis=1)
+        if self.option == "after":
+            n = np.tanh(a[:, size:] + r * (times(h, second) + self.bias_hh[size:]))
+        else:
+            n = np.tanh(a[:, size:] + times(r * h, second) + self.bias_hh[size:])
+        after: Array = n + z * (h - n)
+        return after
+
+    @staticmethod
+    def _halves(u: Eight, size: int) -> tuple[Eight, Eight]:
+        return Eight(u.values[:size], u.scale[:size]), Eight(u.values[size:], u.scale[size:])
+
+
+class Stepper:
+    """x (B, D), h and c (B, H), as the core's stepper shows them."""
+
+    def __init__(self, predictor: Predictor, batch: int) -> None:
+        self.predictor, self.state = predictor, predictor.zeros(batch)
+        self.x = np.zeros((batch, predictor.features), predictor.dtype)
+        self.h, self.c = (*self.state, None)[:2]
+
+    def step(self) -> None:
+        for field, new in zip(self.state, self.predictor.step(self.x, self.state), strict=True):
+            field[...] = new
