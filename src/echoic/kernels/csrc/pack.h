@@ -5,7 +5,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "simd.h"
@@ -14,59 +14,80 @@ namespace echoic::ECHOIC_ISA {
 
 template <class P> constexpr int64_t elements(int64_t numbers) { return (numbers + P::each - 1) / P::each; }
 
-// The nearest bfloat16, ties to even; a NaN stays one.
-inline uint16_t halved(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  if (value != value) return uint16_t(bits >> 16 | 0x40);
-  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+// A vector of elements of a row of `numbers` numbers, from element k on; 0 after the row's end.
+template <class P> inline vec<typename P::element> elements_at(const typename P::sum* row, int64_t k, int64_t numbers) {
+  const auto* from = row + k * P::each;
+  int64_t left = numbers - k * P::each;
+  if constexpr (P::each == 1) return load_first(from, left);
+  else return P::along(load_first(from, left), load_first(from + 16, left - 16));
 }
 
-// Writes number k of the sum into a panel whose lines are `across` elements wide.
-template <class P>
-inline void put(typename P::element* panel, int64_t across, int64_t k, int64_t column, typename P::sum value) {
-  if constexpr (P::each == 1) {
-    panel[k * across + column] = value;
-  } else {
-    uint16_t half = halved(value);
-    std::memcpy(reinterpret_cast<char*>(panel + k / 2 * across + column) + k % 2 * 2, &half, sizeof half);
+// One row of a swap of the blocks that lie `across` from the diagonal: see turn.
+template <int across, bool low, class T, size_t... column>
+inline vec<T> swapped(vec<T> a, vec<T> b, std::index_sequence<column...>) {
+  constexpr int L = lanes<T>;
+  if constexpr (low) return __builtin_shufflevector(a, b, (int(column) & across ? L + (int(column) ^ across) : int(column))...);
+  else return __builtin_shufflevector(a, b, (int(column) & across ? L + int(column) : int(column) ^ across)...);
+}
+
+// A square of as many rows as lanes, turned over its diagonal: blocks of 1, then of 2, 4, ... change places.
+template <class T, int across = 1> inline void turn(vec<T>* rows) {
+  constexpr int L = lanes<T>;
+  if constexpr (across < L) {
+    for (int i = 0; i < L; i++)
+      if (!(i & across)) {
+        vec<T> low = rows[i], high = rows[i | across];
+        rows[i] = swapped<across, true, T>(low, high, std::make_index_sequence<L>());
+        rows[i | across] = swapped<across, false, T>(low, high, std::make_index_sequence<L>());
+      }
+    turn<T, across * 2>(rows);
   }
 }
 
 // Panels of the gates `rows` of a weight (G*H, depth), for `product` with `gates` gates and this group:
-// line k holds, for each gate, the weights from input k to the panel's units.
-template <class P, class T = typename P::sum>
-void pack_forward(typename P::element* out, const T* weight, const int* rows, int gates, int group, int64_t depth,
-                  int64_t units, int64_t first, int64_t last) {
+// line k holds, for each gate, the weights from element k of the input to the panel's units.
+template <class P, class T = typename P::sum, class E = typename P::element>
+void pack_forward(E* out, const T* weight, const int* rows, int gates, int group, int64_t depth, int64_t units,
+                  int64_t first, int64_t last) {
   constexpr int L = lanes<T>;
+  const int64_t lines = elements<P>(depth);
   for (int64_t v = first; v < last; v += group) {
-    int64_t across = std::min<int64_t>(group, last - v) * L;
-    auto* panel = out + v * gates * elements<P>(depth) * L;
-    for (int g = 0; g < gates; g++)
-      for (int64_t j = 0; j < across; j++) {
-        int64_t unit = v * L + j, kept = unit < units ? depth : 0;
-        const T* from = weight + (rows[g] * units + unit) * depth;
-        for (int64_t k = 0; k < kept; k++) put<P>(panel, gates * across, k, g * across + j, from[k]);
-        for (int64_t k = kept; k < elements<P>(depth) * P::each; k++)
-          put<P>(panel, gates * across, k, g * across + j, T(0));
+    int64_t across = std::min<int64_t>(group, last - v);
+    for (int64_t k = 0; k < lines; k += L)
+      for (int64_t column = 0; column < gates * across; column++) {
+        int64_t gate = rows[column / across], unit = (v + column % across) * L;
+        vec<E> square[L];
+        for (int j = 0; j < L; j++)
+          square[j] = elements_at<P>(weight + (gate * units + unit + j) * depth, k, unit + j < units ? depth : 0);
+        turn<E>(square);
+        E* to = out + (v * gates * lines + k * gates * across + column) * L;
+        for (int j = 0; j < std::min<int64_t>(L, lines - k); j++) store(to + j * gates * across * L, square[j]);
       }
   }
 }
 
+// One line of a sum over rows: number k of `even` and of `odd` beside each other. `count` is a multiple of 16.
+template <class P> void put_pair(typename P::element* out, const float* even, const float* odd, int64_t count) {
+  for (int64_t k = 0; k < count; k += 16) store(out + k, P::across(load(even + k), load(odd + k)));
+}
+
 // Panels of the same weight transposed, for `product<P, 1, 4>`: line k holds the weights of stored column k
 // (gate k / stride, unit k % stride) to the panel's inputs. stride is a multiple of P::each.
-template <class P, class T = typename P::sum>
-void pack_backward(typename P::element* out, const T* weight, const int* rows, int gates, int64_t stride, int64_t units,
-                   int64_t inputs, int64_t first, int64_t last) {
+template <class P, class T = typename P::sum, class E = typename P::element>
+void pack_backward(E* out, const T* weight, const int* rows, int gates, int64_t stride, int64_t units, int64_t inputs,
+                   int64_t first, int64_t last) {
   constexpr int L = lanes<T>;
   for (int64_t v = first; v < last; v += 4) {
-    int64_t across = std::min<int64_t>(4, last - v) * L, real = std::clamp<int64_t>(inputs - v * L, 0, across);
-    auto* panel = out + v * elements<P>(gates * stride) * L;
-    for (int64_t k = 0; k < gates * stride; k++) {
-      int64_t unit = k % stride, kept = unit < units ? real : 0;
-      const T* from = weight + (rows[k / stride] * units + unit) * inputs + v * L;
-      for (int64_t j = 0; j < kept; j++) put<P>(panel, across, k, j, from[j]);
-      for (int64_t j = kept; j < across; j++) put<P>(panel, across, k, j, T(0));
+    int64_t across = std::min<int64_t>(4, last - v);
+    E* to = out + v * elements<P>(gates * stride) * L;
+    for (int64_t k = 0; k < gates * stride; k += P::each, to += across * L) {
+      auto line = [&](int64_t k, int64_t w) {  // numbers of stored column k
+        int64_t unit = k % stride, from = (v + w) * L;
+        return load_first(weight + (rows[k / stride] * units + unit) * inputs + from, unit < units ? inputs - from : 0);
+      };
+      for (int64_t w = 0; w < across; w++)
+        if constexpr (P::each == 1) store(to + w * L, line(k, w));
+        else store(to + w * L, P::across(line(k, w), line(k + 1, w)));
     }
   }
 }
@@ -82,17 +103,10 @@ auto left_rows(int64_t rows, int64_t numbers, std::vector<typename P::element>& 
     if (int64_t(space.size()) < rows * width) space.resize(size_t(rows * width));
     for (int64_t row = 0; row < rows; row++) {
       const float* from = left(row);
-      for (int64_t k = 0; k < numbers; k += 32)
-        store(space.data() + row * width + k / 2,
-              P::along(load_first(from + k, numbers - k), load_first(from + k + 16, numbers - k - 16)));
+      for (int64_t k = 0; k < width; k += 16) store(space.data() + row * width + k, elements_at<P>(from, k, numbers));
     }
     return [first = space.data(), width](int64_t row) { return first + row * width; };
   }
-}
-
-// One line of a sum over rows: number k of `even` and of `odd` beside each other. `count` is a multiple of 16.
-template <class P> void put_pair(typename P::element* out, const float* even, const float* odd, int64_t count) {
-  for (int64_t k = 0; k < count; k += 16) store(out + k, P::across(load(even + k), load(odd + k)));
 }
 
 }  // namespace echoic::ECHOIC_ISA
