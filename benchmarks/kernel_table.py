@@ -10,6 +10,7 @@ from typing import Any
 TITLES = {
     "train": "A training step over full rows",
     "ragged": "A training step over the lengths of IMDb reviews, batches of neighbours in length",
+    "bfloat16": "A training step with products in bfloat16, against our own in float32",
     "grid": "Small and odd shapes",
 }
 HEAD = "| cell | B, T, D, H | GFLOP/s | torch | of the peak | times torch's speed (lowest to highest) |"
@@ -19,7 +20,24 @@ def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/kernels."""
     found = {name: folder / f"{name}.json" for name in TITLES}
     parts = [table(name, json.loads(path.read_text(encoding="utf-8"))) for name, path in found.items() if path.exists()]
+    whole = folder / "end_to_end.json"
+    if whole.exists():
+        parts.append(end_to_end(json.loads(whole.read_text(encoding="utf-8"))))
     return "\n\n".join(["## The native core", *parts]) + "\n" if parts else ""
+
+
+def end_to_end(record: dict[str, Any]) -> str:
+    about = (
+        f"`{record['command']}`: {record['batches']} batches of the default recipe, {record['tokens']:,} tokens, "
+        f"{record['threads']} threads, torch {record['versions']['torch']}, {record['time']}. Medians of {record['rounds']} rounds in turns."
+    )
+    speeds = [f"| {name} | {speed:,} |" for name, speed in record["tokens_per_second"].items()]
+    ratios = [
+        f"- {row['of']}: {row['ratio']:.2f} times the speed of {row['against']} ({row['lowest']:.2f} to {row['highest']:.2f})"
+        for row in record["rows"]
+    ]
+    head = ["| training on IMDb | tokens/s |", "| --- | ---: |"]
+    return "### Training on IMDb, end to end\n\n" + "\n\n".join([about, "\n".join([*head, *speeds]), "\n".join(ratios)])
 
 
 def table(name: str, record: dict[str, Any]) -> str:
@@ -32,7 +50,8 @@ def table(name: str, record: dict[str, Any]) -> str:
     rows = record["rows"]
     if name == "grid":
         return f"### {TITLES[name]}\n\n{about}\n\n{summary(rows)}"
-    lines = [HEAD, "| --- | --- | ---: | ---: | ---: | ---: |", *map(line, rows)]
+    head = HEAD.replace("torch", "float32") if name == "bfloat16" else HEAD
+    lines = [head, "| --- | --- | ---: | ---: | ---: | ---: |", *map(line, rows)]
     return f"### {TITLES[name]}\n\n{about}\n\n" + "\n".join(lines) + f"\n\n{summary(rows)}"
 
 
@@ -54,7 +73,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
             )
             slower = sum(row["ratio"] < 0.95 for row in of)
             lines.append(
-                f"- {what}, {cell}: median {median(row['ratio'] for row in of):.2f} times torch's speed over {len(of)} "
+                f"- {what}, {cell}: median {median(row['ratio'] for row in of):.2f} times the other's speed over {len(of)} "
                 f"shapes, lowest {of[0]['ratio']:.2f} (B, T, D, H = {of[0]['shape']}); {slower} below 0.95"
             )
     return "\n".join(lines)

@@ -3,6 +3,7 @@
     python benchmarks/kernels.py train       # a training step over full rows
     python benchmarks/kernels.py ragged      # the same over the lengths of IMDb reviews, in buckets
     python benchmarks/kernels.py grid        # small and odd shapes, forward and training
+    python benchmarks/kernels.py bfloat16    # our own training step, its products in bfloat16, against float32
     python benchmarks/kernels.py all
 
 Both sides run through the same door (`echoic.nn` and `torch.nn`), in float32, with the same weights and
@@ -123,6 +124,23 @@ def train(top: float, rounds: int) -> Iterator[dict[str, Any]]:
             yield row("train", cell, [batch, steps, features, hidden], operations, in_turns(calls, rounds), top)
 
 
+def bfloat16(top: float, rounds: int) -> Iterator[dict[str, Any]]:
+    """Here the other side is our own float32."""
+
+    def rounded(module: torch.nn.Module, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return dense(module, x)
+
+    for cell in GATES:
+        for batch, steps, features, hidden in (shape for shape in TRAIN if shape[3] >= 256):
+            x = torch.randn(batch, steps, features, requires_grad=True)
+            dy = torch.randn(batch, steps, hidden)
+            _, ours = pair(cell, features, hidden)
+            calls = [step(ours, x, dy, dense), step(ours, x, dy, rounded)]
+            operations = 6.0 * batch * steps * GATES[cell] * hidden * (features + hidden)
+            yield row("bfloat16", cell, [batch, steps, features, hidden], operations, in_turns(calls, rounds), top)
+
+
 def buckets(batch: int, longest: int) -> list[Tensor]:
     """Lengths of IMDb reviews in words, cut at `longest`, as batches of neighbours in length: a few spread over the set."""
     lengths = sorted(min(longest, len(e.input.split())) for e in examples("imdb", "train"))
@@ -176,7 +194,7 @@ def grid(top: float, rounds: int) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {"train": train, "ragged": ragged, "grid": grid}
+    parts = {"train": train, "ragged": ragged, "grid": grid, "bfloat16": bfloat16}
     parser.add_argument("what", choices=[*parts, "all"])
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
