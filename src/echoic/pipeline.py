@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import echoic
 from echoic import facts
-from echoic.batch.buckets import plan
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
@@ -32,7 +31,6 @@ from echoic.evaluate.intervals import mcnemar, wilson
 from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
 from echoic.evaluate.report import write_report
 from echoic.facts import Journey
-from echoic.layers.dropout import Noise
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.text import choose
 from echoic.prepare.vectors import digest_of
@@ -42,7 +40,7 @@ from echoic.read.tables import Table, read_table
 from echoic.tasks.base import Dataset, Say, Task
 from echoic.train import lock
 from echoic.train.augment import augment
-from echoic.train.loop import Interrupted
+from echoic.train.loop import Carry, Interrupted
 from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams
 from echoic.train.progress import Silent, Watcher, watcher
@@ -83,9 +81,7 @@ def fit(
             said(f"slow kernel: {line}")
     clock.lap("prepare")
 
-    def batches(epoch: int) -> list[np.ndarray]:
-        limits = config.train.batch_size, config.train.batch_tokens
-        return plan(train_data.lengths, *limits, seed=config.seed, epoch=epoch)
+    carry: Carry = {}
 
     def score(network: nn.Module) -> dict[str, float]:
         outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
@@ -94,8 +90,8 @@ def fit(
 
     fitted = run_loop(
         network,
-        lambda network, batch, noise: _loss(task, network, batch, noise),
-        plan=batches,
+        lambda network, batch, noise: task.learn(network, batch, noise, carry),
+        plan=lambda epoch: task.plan(train_data, epoch),
         collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
         score=score,
         config=config.train,
@@ -106,6 +102,7 @@ def fit(
         watch=watch or Silent(),
         fingerprint=fingerprint or {},
         device=config.device,
+        carry=carry,
     )
     clock.lap("train")
     task.finish(
@@ -124,12 +121,6 @@ def fit(
     )
     outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
     return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
-
-
-def _loss(task: Task, network: nn.Module, batch: Batch, noise: Noise) -> tuple[Tensor, int]:
-    device = next(network.parameters()).device
-    inputs, lengths = torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)
-    return task.loss(network(inputs, lengths, noise), batch)
 
 
 def _collate(task: Task, data: Dataset, index: np.ndarray, config: TrainConfig, seed: int, step: int) -> Batch:

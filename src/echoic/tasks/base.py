@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
 from echoic.core.config import Config, Section
+from echoic.batch import buckets
 from echoic.core.types import Batch, Example
+from echoic.layers.dropout import Noise
 
 Say = Callable[[str], None]
 """Hears a decision in a sentence, for the log and the report."""
@@ -35,6 +38,8 @@ class Dataset:
     targets: np.ndarray | None
     cut: tuple[int, int] = (0, 0)
     """How many texts text.max_tokens cut, and how many tokens that left unread."""
+    stream: np.ndarray | None = None
+    """(N,) int32, all texts one after another, for a task that learns from streams; `rows` are then what is scored."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -45,6 +50,9 @@ class Dataset:
 
 
 class Task(Protocol):
+    streams: ClassVar[bool]
+    """Whether batches follow one another in a stream of text and hand on their states. Such a task answers
+    by `generate(network, inputs, **options)` in the place of `decode`."""
     Options: ClassVar[type[Section]]
     """The task's own settings, `task.<option>`."""
     Record: ClassVar[type[BaseModel]]
@@ -59,6 +67,10 @@ class Task(Protocol):
 
     def encode(self, examples: Sequence[Example]) -> Dataset: ...
 
+    def plan(self, data: Dataset, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch (from 0), each as `collate` takes it: a function of (seed, epoch)."""
+        ...
+
     def collate(self, data: Dataset, index: np.ndarray) -> Batch: ...
 
     def network(self, seed: int) -> nn.Module:
@@ -71,6 +83,11 @@ class Task(Protocol):
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """The sum of the losses of a batch, and what to divide it by."""
+        ...
+
+    def learn(self, network: nn.Module, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """The same of a training batch, with noise. `carry` holds what the batch before it left, and takes
+        what this one leaves; a task without streams leaves it alone."""
         ...
 
     def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
@@ -91,3 +108,25 @@ class Task(Protocol):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self: ...
+
+
+class Rows:
+    """What the tasks share that learn from one example at a time, in any order."""
+
+    streams: ClassVar[bool] = False
+    config: Config
+    loss: Callable[[Tensor, Batch], tuple[Tensor, int]]
+
+    def plan(self, data: Dataset, epoch: int) -> list[np.ndarray]:
+        train = self.config.train
+        return buckets.plan(data.lengths, train.batch_size, train.batch_tokens, seed=self.config.seed, epoch=epoch)
+
+    def learn(self, network: nn.Module, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
+        inputs, lengths = on_device(batch, network)
+        return self.loss(network(inputs, lengths, noise), batch)
+
+
+def on_device(batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:
+    """(inputs, lengths) where the network is."""
+    device = next(network.parameters()).device
+    return torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)

@@ -34,7 +34,7 @@ from echoic.layers.stack import Stack
 from echoic.prepare.labels import Kind, Labels
 from echoic.prepare.text import TextPreparer
 from echoic.prepare.vectors import Vectors, load_vectors
-from echoic.tasks.base import Dataset, Measure, Say
+from echoic.tasks.base import Dataset, Measure, Rows, Say
 
 SLICE_TOKENS = 65_536
 """Tokens with padding that the recurrence reads in one call where nothing is dropped out, so that memory
@@ -122,7 +122,7 @@ class ClassifierNetwork(nn.Module):
 
 @register
 @dataclass
-class Classify:
+class Classify(Rows):
     config: Config
     options: Options
     text: TextPreparer
