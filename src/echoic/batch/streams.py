@@ -14,6 +14,8 @@ in front that are read and not scored.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from echoic.core.types import EMPTY
@@ -40,7 +42,9 @@ def plan(places: int, lanes: int, steps: int, *, seed: int, epoch: int) -> list[
     first = int(np.random.default_rng([seed, epoch]).integers(1, steps + 1))
     longest = int(ends[0] - starts[0])
     cuts = [0, *range(min(first, longest), longest, steps), longest]
-    windows = [np.stack([starts + a, np.minimum(starts + b, ends)], axis=1) for a, b in zip(cuts, cuts[1:], strict=False)]
+    windows = [
+        np.stack([starts + a, np.minimum(starts + b, ends)], axis=1) for a, b in pairwise(cuts)
+    ]
     return [window[window[:, 1] > window[:, 0]] for window in windows]
 
 

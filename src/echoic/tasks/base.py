@@ -16,14 +16,17 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from echoic.core.config import Config, Section
 from echoic.batch import buckets
+from echoic.core.config import Config, Section
+from echoic.core.errors import BundleError, show
 from echoic.core.types import Batch, Example
 from echoic.layers.dropout import Noise
 
 Say = Callable[[str], None]
 """Hears a decision in a sentence, for the log and the report."""
 
+
+WEIGHTS = "model.safetensors"
 
 Measure = Callable[..., dict[str, Any]]
 """A function of `evaluate.metrics`, handed down by its name."""
@@ -130,3 +133,43 @@ def on_device(batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:
     """(inputs, lengths) where the network is."""
     device = next(network.parameters()).device
     return torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives `network`, built on torch's "meta" device, the saved tensors. Raises BundleError naming the one that
+    does not fit."""
+    wanted = network.float().state_dict()
+    for name in sorted(wanted.keys() | tensors.keys()):
+        _require_fit(name, tensors.get(name), wanted.get(name))
+    # cloned, as torch aligns its own memory and the bits of a product may depend on that
+    network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
+
+
+def sizes(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dimensions: int) -> torch.Size:
+    """The shape of a saved tensor. Raises BundleError unless it is there and of this kind."""
+    tensor = tensors.get(name)
+    if tensor is None:
+        raise unfit(name, "missing")
+    if tensor.dtype != dtype or tensor.dim() != dimensions:
+        raise unfit(name, f"wants {dimensions} dimensions of {dtype}, has {_form(tensor)}")
+    return tensor.shape
+
+
+def _require_fit(name: str, tensor: Tensor | None, wanted: Tensor | None) -> None:
+    """Raises BundleError unless `tensor` has the shape and type of `wanted` and is finite."""
+    if wanted is None:
+        raise unfit(name, "the network that config.json describes has no such tensor")
+    if tensor is None:
+        raise unfit(name, "missing")
+    if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
+        raise unfit(name, f"has {_form(tensor)}, the network that config.json describes {_form(wanted)}")
+    if not tensor.isfinite().all():
+        raise unfit(name, "holds a number that is not finite")
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def unfit(name: str, what: str) -> BundleError:
+    return BundleError(f"{WEIGHTS}: {show(name)}: {what}")
