@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import echoic
-from echoic import facts
+from echoic import facts, language_facts
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
@@ -28,6 +28,7 @@ from echoic.core.types import Batch, Example
 from echoic.evaluate.baselines import Baseline
 from echoic.evaluate.calibration import fit_scales
 from echoic.evaluate.intervals import mcnemar, wilson
+from echoic.evaluate.language import language
 from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
 from echoic.evaluate.report import write_report
 from echoic.facts import Journey
@@ -45,7 +46,7 @@ from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams
 from echoic.train.progress import Silent, Watcher, watcher
 
-MEASURES = {"classification": classification}
+MEASURES = {"classification": classification, "language": language}
 
 __all__ = ["Journey", "evaluate", "fit", "fit_baseline", "load", "train", "watcher"]
 
@@ -116,9 +117,8 @@ def fit(
         said=said,
     )
     clock.lap("finish")
-    model = Model(
-        config, task, network, _about(config), seen=np.unique(fingerprints([e.input for e in (*train, *valid)]))
-    )
+    seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid)])))
+    model = Model(config, task, network, _about(config), seen=seen)
     outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
     return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
 
@@ -236,9 +236,15 @@ def _finish(
             )
     model, valid = journey.model, journey.valid
     assert valid.targets is not None
-    model.baseline = fit_baseline(model.task, parts, notes.append)
-    scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
-    summary = facts.summary(journey, scores, findings) | {
+    streams = model.task.streams
+    if streams:
+        model.baseline = language_facts.fit_baseline(journey, notes.append)
+        scores = language_facts.score(model, valid, journey.valid_outputs)
+    else:
+        model.baseline = fit_baseline(model.task, parts, notes.append)
+        scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
+    tell = language_facts if streams else facts
+    summary = tell.summary(journey, scores, findings) | {
         "data": {
             "path": show(sources["train"], 4096),
             "sha256": {name: table.digest for name, table in tables.items()},
@@ -247,15 +253,17 @@ def _finish(
         "command": command or show(" ".join(sys.argv), 4096),
     }
     summary["seconds"]["all"] = round(time.time() - started, 1)
-    columns = {"text": tables["train"].text, "label": tables["train"].label}
-    model.config = model.config.model_copy(update={"data": model.config.data.model_copy(update=columns)})
+    if not streams:
+        columns = {"text": tables["train"].text, "label": tables["train"].label}
+        model.config = model.config.model_copy(update={"data": model.config.data.model_copy(update=columns)})
+        summary["labels"] = model.task.names
     model.about |= summary
     model.save(out / "bundle")
-    page = facts.report(journey, scores, parts, findings, notes, summary, out)
+    page = tell.report(journey, scores, parts, findings, notes, summary, out)
     write_report(out / "report.html", page)
     return {
+        "task": model.config.task.kind,
         **summary,
-        "labels": model.task.names,
         "run": show(out, 4096),
         "report": show(out / "report.html", 4096),
         "facts": page,
@@ -265,7 +273,10 @@ def _finish(
 def read_parts(
     data: str | Path, valid: str | Path | None, config: Config, said: Say = silent
 ) -> tuple[dict[str, list[Example]], dict[str, Table]]:
-    """The training and the validation part: from two files, or split from one, classes in proportion."""
+    """The training and the validation part: from two files, or split from one, classes in proportion;
+    running text is cut where it stands."""
+    if registry.get("task", config.task.kind).streams:
+        return language_facts.read_parts(data, valid, config, said)
     separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
     table = read_table(data, config.data, said=said, label_separator=separator)
     require_trainable(table.examples, config.data.min_class_count, show(data))
@@ -340,6 +351,8 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     them stand under `unseen`.
     """
     task = model.task
+    if task.streams:
+        return language_facts.evaluate(model, examples)
     data = task.encode(examples)
     outputs = map_batches(lambda x, n: [model.network(x, n)], data, task, model.config)[0]
     inputs = [e.input for e in examples]

@@ -39,13 +39,19 @@ def plan(places: int, lanes: int, steps: int, *, seed: int, epoch: int) -> list[
     starts = np.concatenate([[0], ends[:-1]])
     order = np.argsort(starts - ends, kind="stable")  # longer lanes first: those that end early are the last rows
     starts, ends = starts[order], ends[order]
-    first = int(np.random.default_rng([seed, epoch]).integers(1, steps + 1))
     longest = int(ends[0] - starts[0])
+    first = _first_cut(longest, steps, np.random.default_rng([seed, epoch]))
     cuts = [0, *range(min(first, longest), longest, steps), longest]
-    windows = [
-        np.stack([starts + a, np.minimum(starts + b, ends)], axis=1) for a, b in pairwise(cuts)
-    ]
+    windows = [np.stack([starts + a, np.minimum(starts + b, ends)], axis=1) for a, b in pairwise(cuts)]
     return [window[window[:, 1] > window[:, 0]] for window in windows]
+
+
+def _first_cut(longest: int, steps: int, draws: np.random.Generator) -> int:
+    """Where the first window ends: drawn from at least half of 1..steps, all of which give as many windows,
+    so that every epoch has the same number of batches."""
+    rest = longest % steps
+    low, high = (1, rest - 1) if 2 * rest > steps else (max(1, rest), steps if rest else steps - 1)
+    return int(draws.integers(low, max(low, high) + 1))
 
 
 def scoring_rows(text: np.ndarray) -> list[np.ndarray]:

@@ -39,12 +39,11 @@ def train(
         typer.Option("--settings", callback=_list_settings, is_eager=True, help="List everything --set can change."),
     ] = False,
 ) -> None:
-    """Train a model on DATA, and measure it against TF-IDF.
+    """Train a model on DATA, and measure it against the simple thing: TF-IDF, or n-grams for text.
 
     Leaves RUN/bundle (the model), RUN/report.html, RUN/metrics.jsonl and RUN/config.toml.
     """
     from echoic import pipeline
-    from echoic.evaluate.report import render_table
     from echoic.train.progress import watcher
 
     config = configuration(settings, reading, out, resume)
@@ -66,10 +65,11 @@ def train(
     if talk.json:
         say_json(summary)
         return
-    render(render_table(facts))
+    render(facts.table())
     run = shlex.quote(show(out, 4096))
     say(f"\nmodel   {show(summary['run'], 4096)}\nreport  {show(summary['report'], 4096)}")
-    say(f'next    echoic predict {run} "a text"     echoic evaluate {run} TEST_FILE')
+    ask = f"generate {run} --prompt TEXT" if summary["task"] == "generate" else f'predict {run} "a text"'
+    say(f"next    echoic {ask}     echoic evaluate {run} TEST_FILE")
 
 
 def configuration(settings: Settings, reading: Reading, out: Path, resume: bool) -> Config | None:

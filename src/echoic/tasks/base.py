@@ -105,6 +105,10 @@ class Task(Protocol):
         """Network outputs -> records."""
         ...
 
+    def passages(self, inputs: Sequence[Any]) -> Sequence[str]:
+        """The texts by which an evaluation tells what was trained on."""
+        ...
+
     def files(self) -> dict[str, bytes]:
         """Everything fitted, for the bundle."""
         ...
@@ -127,6 +131,9 @@ class Rows:
     def learn(self, network: nn.Module, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
         inputs, lengths = on_device(batch, network)
         return self.loss(network(inputs, lengths, noise), batch)
+
+    def passages(self, inputs: Sequence[Any]) -> Sequence[str]:
+        return inputs
 
 
 def on_device(batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,9 @@ NO_USE = (
 )  # fmt: skip
 """Settings that say nothing to a language model; another value than the default is refused."""
 
+PASSAGE = 24
+"""Characters of a line from which on it is no accident that two texts share it."""
+
 LOGITS = 1 << 22
 """Numbers of logits that scoring holds at a time; changes memory, no answer."""
 
@@ -102,7 +105,7 @@ class LanguageNetwork(nn.Module):
         self, inputs: Tensor, lengths: Tensor | None, state: list[Any] | None, noise: Noise | None
     ) -> tuple[Tensor, list[Any]]:
         """(B, T) ids and the states before them (None: zeros) -> (the last layer's (B, T, H), the states after)."""
-        table = self.embed.weight
+        table: Tensor = self.embed.weight
         if noise is not None and self.options.dropout_types:
             table = table * noise.mask((len(table), 1), self.options.dropout_types, table.dtype)
         x = F.embedding(drop_words(inputs, self.model.dropout_words, noise), table, PAD)
@@ -131,7 +134,7 @@ class LanguageNetwork(nn.Module):
     def nats(self, h: Tensor, targets: Tensor) -> Tensor:
         """(N, H), (N,) -> (N,) -log p of each target, a few of them at a time."""
         size = max(1, LOGITS // len(self.embed.weight))
-        parts = zip(h.split(size), targets.split(size), strict=True)
+        parts = zip(torch.split(h, size), torch.split(targets, size), strict=True)
         return torch.cat([F.cross_entropy(self.logits(a), b, reduction="none") for a, b in parts])
 
 
@@ -233,6 +236,10 @@ class Generate:
     def finish(self, network: nn.Module, train: Dataset, valid: Dataset, **tools: Any) -> None:
         """Nothing is fitted after the gradient steps."""
 
+    def passages(self, inputs: Sequence[str]) -> list[str]:
+        """The lines that are long enough to be told again."""
+        return [line for text in inputs for line in text.splitlines() if len(line.strip()) >= PASSAGE]
+
     def files(self) -> dict[str, bytes]:
         return self.text.files()
 
@@ -295,7 +302,7 @@ class Generate:
 
 
 def _asked(writer: Callable[..., Writer], network: nn.Module, prompt: str, options: Mapping[str, Any]) -> Writer:
-    known = Generate.writer.__kwdefaults__
+    known = list(Generate.writer.__kwdefaults__ or ())
     wrong = next((name for name in options if name not in known), None)
     if wrong is not None:
         raise UsageError(f"generating knows no option {show(wrong)!r} (known: length, {', '.join(known)})")
