@@ -88,7 +88,7 @@ def _tell(model: Any, prompt: str, top_k: int) -> None:
     """What is otherwise than somebody may think."""
     unseen = model.task.unseen(prompt)
     if unseen:
-        listed = ", ".join(repr(show(each, 20)) for each in unseen[:8]) + (", …" if len(unseen) > 8 else "")
+        listed = ", ".join(f"'{show(each, 20)}'" for each in unseen[:8]) + (", …" if len(unseen) > 8 else "")
         hint(f"not in the training text, and read as <unk>: {listed}")
     if not prompt:
         hint("no --prompt: it begins as its training texts begin")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from echoic.core.errors import DataError
+from echoic.prepare.text import choose
 
 
 def language(nats: np.ndarray, tokens: np.ndarray, characters: np.ndarray, unknown: np.ndarray) -> dict[str, Any]:
@@ -39,9 +40,8 @@ def language(nats: np.ndarray, tokens: np.ndarray, characters: np.ndarray, unkno
 
 
 def distinct(text: str, n: int) -> float:
-    """Distinct n-grams as a share of all (Li et al. 2016): of words, or of characters where no space parts
-    them. 1 repeats nothing."""
-    words = text.split()
-    units = words if len(words) * 12 > len(text) else list(text)
+    """Distinct n-grams as a share of all (Li et al. 2016): of words, or of characters where the text is Chinese
+    or Japanese. 1 repeats nothing."""
+    units = list(text) if choose([text]) == "chars" else text.split()
     grams = [tuple(units[i : i + n]) for i in range(len(units) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0

@@ -14,6 +14,7 @@ Wolf 2017). Recurrent dropout is `model.variational` and `model.candidate`, as e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from echoic.batch import streams
+from echoic.core import bundle
 from echoic.core.config import Config, ModelConfig, Rate, Section, check
-from echoic.core.errors import ConfigError, UsageError, show
+from echoic.core.errors import BundleError, ConfigError, UsageError, show
 from echoic.core.registry import register
 from echoic.core.types import EMPTY, PAD, UNKNOWN, Batch, Example, pad
 from echoic.decode.sampling import How, Step
@@ -44,6 +46,8 @@ NO_USE = (
     "train.label_smoothing", "train.adversarial", "train.class_weights", "train.augment", "train.augment_rate",
 )  # fmt: skip
 """Settings that say nothing to a language model; another value than the default is refused."""
+
+SETTINGS = "generate.json"
 
 PASSAGE = 24
 """Characters of a line from which on it is no accident that two texts share it."""
@@ -144,6 +148,8 @@ class Generate:
     config: Config
     options: Options
     text: TextPreparer
+    ends: bool
+    """Whether training held several texts, so that where one ends is known; a model of one text never ends."""
 
     streams: ClassVar[bool] = True
     Options = Options
@@ -158,7 +164,7 @@ class Generate:
         texts = [e.input for e in examples]
         text = TextPreparer.fit(texts, config.text, said)
         said(f"{text.kind}: {len(text.vocabulary):,} tokens in the vocabulary")
-        return cls(config, options, text)
+        return cls(config, options, text, len(texts) > 1)
 
     def encode(self, examples: Sequence[Example]) -> Dataset:
         """`targets` (P, 2): how many characters of the user's text a scored row stands for, and how many
@@ -241,11 +247,15 @@ class Generate:
         return [line for text in inputs for line in text.splitlines() if len(line.strip()) >= PASSAGE]
 
     def files(self) -> dict[str, bytes]:
-        return self.text.files()
+        return {**self.text.files(), SETTINGS: bundle.canonical({"ends": self.ends})}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
-        return cls(config, check(Options, config.task.options, "/task"), TextPreparer.from_files(files))
+        try:
+            ends = bool(json.loads(files[SETTINGS])["ends"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BundleError(f"{SETTINGS}: missing, or not what echoic wrote (wants ends)") from None
+        return cls(config, check(Options, config.task.options, "/task"), TextPreparer.from_files(files), ends)
 
     # Writing on
 
@@ -275,7 +285,8 @@ class Generate:
         stop: Sequence[str] = (),
     ) -> Writer:
         """A writer that has read the whole prompt. Raises UsageError for a number that makes no sense."""
-        how = How(temperature, top_k, top_p, min_p, repetition_penalty, (PAD, UNKNOWN))
+        never = (PAD, UNKNOWN) if self.ends else (PAD, UNKNOWN, EMPTY)
+        how = How(temperature, top_k, top_p, min_p, repetition_penalty, never)
         ids = _from_the_beginning(self.text.encode([prompt])[0])
         stop = (stop,) if isinstance(stop, str) else stop
         return Writer(self.step(network), self.text.decode, ids, how, seed=seed, samples=samples, stop=stop)
