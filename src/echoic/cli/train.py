@@ -12,6 +12,7 @@ import typer
 from echoic.cli.check import refuse
 from echoic.cli.options import DataFile, Reading, Settings, Talk, verb
 from echoic.cli.output import render, say, say_json, table
+from echoic.core import registry
 from echoic.core.config import Config, describe
 from echoic.core.errors import UsageError, show
 
@@ -20,6 +21,10 @@ def _list_settings(wanted: bool) -> None:
     if wanted:
         rows = [[key, str(default), text] for key, (default, text) in describe().items()]
         render(table({"setting": "left", "default": "left", "what it does": "left"}, rows))
+        for task in registry.names("task"):
+            if others := registry.flat_defaults("task", task):
+                listed = ", ".join(f"{key}={value}" for key, value in others.items())
+                say(f"\nwith --task {task} these defaults are others: {listed}")
         raise typer.Exit
 
 

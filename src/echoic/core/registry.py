@@ -58,6 +58,12 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def flat_defaults(kind: str, name: str) -> dict[str, Any]:
+    """The same as {"section.key": value}."""
+    sections = defaults(kind, name).items()
+    return {f"{section}.{key}": value for section, inner in sections for key, value in inner.items()}
+
+
 def get(kind: str, name: str) -> Any:
     """The class registered as `name`. Raises ConfigError with the nearest name if there is none."""
     if name not in _modules(kind):
