@@ -27,7 +27,7 @@ HEAD = """# Settings
 
 Written by `python docs/make_config.py` from `echoic.core.config`; change nothing here by hand. `echoic train --settings` lists them too, `echoic cells` and `echoic tasks` the options of each cell and task.
 
-A setting is changed with `--set section.key=value` (repeatable), in a TOML file given with `--config`, or in Python with `Config().override(["section.key=value"])`. What is named later wins: defaults, `--config`, `--set`, then the flags such as `--seed`. An unknown key is refused with the nearest name. A run folder holds its own `config.toml` with every default filled in. A dash means: not set.
+A setting is changed with `--set section.key=value` (repeatable), in a TOML file given with `--config`, or in Python with `Config().override(["section.key=value"])`. What is named later wins: defaults (a task may have its own, listed below), `--config`, `--set`, then the flags such as `--seed`. An unknown key is refused with the nearest name. A run folder holds its own `config.toml` with every default filled in. A dash means: not set.
 
 ```
 echoic train reviews.csv --out gru-run --set model.cell.kind=gru --set train.lr=0.001
@@ -43,6 +43,7 @@ def page() -> str:
         parts.append(f"## {section}: {title}\n\n{table(rows)}")
         if section == "task":
             parts += options("task", "task")
+            parts += [defaults(name) for name in registry.names("task") if registry.defaults("task", name)]
         if section == "model":
             parts += options("cell", "model.cell")
     rest = {key: value for key, value in known.items() if "." not in key}
@@ -54,6 +55,14 @@ def options(kind: str, section: str) -> list[str]:
     """A table of each registered thing's own options, for those that have any."""
     found = {name: describe(registry.get(kind, name).Options, f"{section}.") for name in registry.names(kind)}
     return [f"With `{section}.kind = {name}`:\n\n{table(own)}" for name, own in found.items() if own]
+
+
+def defaults(task: str) -> str:
+    """What a task's own defaults are, where they are others than those of this page."""
+    listed = ", ".join(
+        f"`{key} = {shown(value).strip('`')}`" for key, value in registry.flat_defaults("task", task).items()
+    )
+    return f"Defaults that are others with `task.kind = {task}`, for whatever nobody named: {listed}."
 
 
 def table(settings: dict[str, tuple[Any, str]]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _DOOR = {
+    "LanguageModel": "echoic.language_model",
     "SequenceClassifier": "echoic.estimators",
     "load": "echoic.pipeline",
     "train": "echoic.pipeline",
@@ -20,7 +21,17 @@ _DOOR = {
     "nn": "echoic.nn",
 }
 
-__all__ = ["Config", "EchoicError", "Example", "SequenceClassifier", "__version__", "load", "nn", "train"]
+__all__ = [
+    "Config",
+    "EchoicError",
+    "Example",
+    "LanguageModel",
+    "SequenceClassifier",
+    "__version__",
+    "load",
+    "nn",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -211,29 +211,9 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_.save(path)
 
     def _config(self) -> Config:
-        values: dict[str, Any] = {}
         given = {name: getattr(self, name) for name in KEYS}
         given["class_weight"] = "none" if self.class_weight is None else self.class_weight
-        seed = 0 if self.random_state is None else self.random_state
-        if not isinstance(seed, (int, np.integer)):
-            seed = check_random_state(seed).randint(2**31 - 1)
-        owner = {key: name for name, keys in KEYS.items() for key in keys}
-        flat = {key: given[name] for key, name in owner.items()} | {"seed": int(seed)}
-        for key, value in (self.settings or {}).items():
-            if key in owner:
-                raise ConfigError(f"settings: {key!r} has a parameter of its own: {owner[key]}={value!r}")
-            if key.startswith(NO_FILE):
-                raise ConfigError(
-                    f"settings: {show(key)!r} says nothing here; data come as X and y, the seed as random_state"
-                )
-            flat[key] = value
-        for key, value in flat.items():
-            *path, last = key.split(".")
-            place = values
-            for part in path:
-                place = place.setdefault(part, {})
-            place[last] = value.item() if isinstance(value, np.generic) else value
-        return Config.parse(values, "SequenceClassifier")
+        return configuration(given, KEYS, self.settings, self.random_state, "SequenceClassifier")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -245,6 +225,38 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.classifier_tags.multi_label = bool(self.multilabel)
         return tags
+
+
+def configuration(
+    given: Mapping[str, Any],
+    keys: Mapping[str, tuple[str, ...]],
+    settings: Mapping[str, Any] | None,
+    random_state: Any,
+    source: str,
+    **fixed: Any,
+) -> Config:
+    """An estimator's parameters, each at the places that `keys` names, and its other `settings`, as a Config."""
+    values: dict[str, Any] = {}
+    seed = 0 if random_state is None else random_state
+    if not isinstance(seed, (int, np.integer)):
+        seed = check_random_state(seed).randint(2**31 - 1)
+    owner = {key: name for name, places in keys.items() for key in places}
+    flat = {**fixed, **{key: given[name] for key, name in owner.items() if name in given}, "seed": int(seed)}
+    for key, value in (settings or {}).items():
+        if key in owner:
+            raise ConfigError(f"settings: {key!r} has a parameter of its own: {owner[key]}={value!r}")
+        if key.startswith(NO_FILE):
+            raise ConfigError(
+                f"settings: {show(key)!r} says nothing here; data come as X and y, the seed as random_state"
+            )
+        flat[key] = value
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        place = values
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value.item() if isinstance(value, np.generic) else value
+    return Config.parse(values, source)
 
 
 def _within(train: Sequence[Example], valid: Sequence[Example], said: Callable[[str], None]) -> list[Example]:

@@ -41,16 +41,24 @@ SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accurac
 
 def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
     """The run in numbers; `scores` are those of the validation part."""
-    fitted = journey.fitted
     network: Any = journey.model.network
     baselines = {name: {k: each[k] for k in SHOWN if k in each} for name, each in scores["baselines"].items()}
     return {
         "validation": {k: scores[k] for k in SHOWN if k in scores} | {"baselines": baselines},
+        "ngram_weights": 0 if network.ngrams is None else network.ngrams.weight.numel(),
+        **course(journey, findings),
+    }
+
+
+def course(journey: Journey, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What any task's run says of itself."""
+    fitted = journey.fitted
+    network: Any = journey.model.network
+    return {
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,
         "stopped_by": fitted.stopped_by,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "ngram_weights": 0 if network.ngrams is None else network.ngrams.weight.numel(),
         "kernels": network.stack.kernels(training=True),
         "findings": [{"code": f.code, "level": f.level, "message": f.message, "count": f.count} for f in findings],
         "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9)),

@@ -19,7 +19,9 @@ from echoic.core import bundle, registry
 from echoic.core.config import Config
 from echoic.core.errors import BundleError, EchoicError, Unavailable, UsageError, show
 from echoic.core.types import Example
-from echoic.evaluate.baselines import Baseline
+from echoic.evaluate.baselines import ARRAYS, Baseline
+from echoic.evaluate.ngram_model import FILE as NGRAMS
+from echoic.evaluate.ngram_model import NgramModel
 from echoic.read.keys import text_key
 from echoic.tasks.base import Dataset, Task
 
@@ -38,7 +40,8 @@ class Model:
     task: Any
     network: nn.Module
     about: dict[str, Any] = field(default_factory=dict)
-    baseline: Baseline | None = None
+    baseline: Any = None
+    """The simple model beside it: `evaluate.baselines.Baseline`, or for a language model `NgramModel`."""
     seen: np.ndarray | None = None
     """Sorted 64-bit fingerprints of the training texts, so that an evaluation can tell which of its
     rows were trained on."""
@@ -54,7 +57,16 @@ class Model:
         _require_list(inputs)
         if len(inputs) == 0:
             return []
+        if self.task.streams:
+            return list(self.task.generate(self.network, inputs, **options))
         return list(self.task.decode(inputs, self.outputs(inputs), **options))
+
+    def generate(self, prompt: str, **options: Any) -> Any:
+        """How a language model writes on from `prompt`: a record with `continuation`, and with several
+        `samples` all `continuations`. Options are `length` and those of `tasks.generate.Generate.writer`."""
+        if not self.task.streams:
+            raise UsageError(f"this model does {self.config.task.kind}; only a language model generates")
+        return self.predict([prompt], **options)[0]
 
     def predict_stream(self, inputs: Iterable[Any], chunk: int = 1024, **options: Any) -> Iterator[Any]:
         """The same for any number of inputs, `chunk` of them in memory at a time."""
@@ -110,7 +122,9 @@ def _open(opened: bundle.Bundle, device: str) -> Model:
     config = config.model_copy(update={"device": device})
     task = registry.get("task", config.task.kind).from_files(opened.files, config)
     network = task.restore(load_tensors(opened.files["model.safetensors"]))
-    baseline = Baseline.from_files(opened.files) if "baseline.safetensors" in opened.files else None
+    kinds: dict[str, Any] = {ARRAYS: Baseline, NGRAMS: NgramModel}
+    found = next((kind for file, kind in kinds.items() if file in opened.files), None)
+    baseline = None if found is None else found.from_files(opened.files)
     seen = np.frombuffer(opened.files["seen.bin"], "<u8") if "seen.bin" in opened.files else None
     return Model(config, task, network, opened.about, baseline, seen)
 

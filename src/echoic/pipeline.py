@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import echoic
-from echoic import facts
-from echoic.batch.buckets import plan
+from echoic import facts, language_facts
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
@@ -29,26 +28,25 @@ from echoic.core.types import Batch, Example
 from echoic.evaluate.baselines import Baseline
 from echoic.evaluate.calibration import fit_scales
 from echoic.evaluate.intervals import mcnemar, wilson
+from echoic.evaluate.language import language
 from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
 from echoic.evaluate.report import write_report
 from echoic.facts import Journey
-from echoic.kernels import native
-from echoic.layers.dropout import Noise
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.text import choose
 from echoic.prepare.vectors import digest_of
 from echoic.read.check import Finding, check_parts, require_trainable
 from echoic.read.split import split
 from echoic.read.tables import Table, read_table
-from echoic.tasks.base import Dataset, Say, Task
+from echoic.tasks.base import Dataset, Say, Task, rounding, rounds
 from echoic.train import lock
 from echoic.train.augment import augment
-from echoic.train.loop import Interrupted
+from echoic.train.loop import Carry, Interrupted
 from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams
 from echoic.train.progress import Silent, Watcher, watcher
 
-MEASURES = {"classification": classification}
+MEASURES = {"classification": classification, "language": language}
 
 __all__ = ["Journey", "evaluate", "fit", "fit_baseline", "load", "train", "watcher"]
 
@@ -79,17 +77,14 @@ def fit(
         said(
             f"{train_data.cut[0]:,} training texts were cut to {config.text.max_tokens:,} tokens; {train_data.cut[1]:,} tokens are not read"
         )
-    half = config.train.bfloat16 and (config.device != "cpu" or native.has_bfloat16())
-    if config.train.bfloat16 and not half:
+    if config.train.bfloat16 and not rounds(config):
         said("no native core here that multiplies bfloat16: training multiplies float32")
-    with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=half):
+    with rounding(config):
         for kernel in dict.fromkeys(line.partition(": ")[2] for line in network.stack.kernels(training=True)):
             said(f"kernel: {kernel}")
     clock.lap("prepare")
 
-    def batches(epoch: int) -> list[np.ndarray]:
-        limits = config.train.batch_size, config.train.batch_tokens
-        return plan(train_data.lengths, *limits, seed=config.seed, epoch=epoch)
+    carry: Carry = {}
 
     def score(network: nn.Module) -> dict[str, float]:
         outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
@@ -98,8 +93,8 @@ def fit(
 
     fitted = run_loop(
         network,
-        lambda network, batch, noise: _loss(task, network, batch, noise, half),
-        plan=batches,
+        lambda network, batch, noise: task.learn(network, batch, noise, carry),
+        plan=lambda epoch: task.plan(train_data, epoch),
         collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
         score=score,
         config=config.train,
@@ -110,6 +105,7 @@ def fit(
         watch=watch or Silent(),
         fingerprint=fingerprint or {},
         device=config.device,
+        carry=carry,
     )
     clock.lap("train")
     task.finish(
@@ -123,19 +119,10 @@ def fit(
         said=said,
     )
     clock.lap("finish")
-    model = Model(
-        config, task, network, _about(config), seen=np.unique(fingerprints([e.input for e in (*train, *valid)]))
-    )
+    seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid)])))
+    model = Model(config, task, network, _about(config), seen=seen)
     outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
     return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
-
-
-def _loss(task: Task, network: nn.Module, batch: Batch, noise: Noise, half: bool) -> tuple[Tensor, int]:
-    device = next(network.parameters()).device
-    inputs, lengths = torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        outputs = network(inputs, lengths, noise)
-    return task.loss(outputs.float() if half else outputs, batch)
 
 
 def _collate(task: Task, data: Dataset, index: np.ndarray, config: TrainConfig, seed: int, step: int) -> Batch:
@@ -251,9 +238,15 @@ def _finish(
             )
     model, valid = journey.model, journey.valid
     assert valid.targets is not None
-    model.baseline = fit_baseline(model.task, parts, notes.append)
-    scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
-    summary = facts.summary(journey, scores, findings) | {
+    streams = model.task.streams
+    if streams:
+        model.baseline = language_facts.fit_baseline(journey, notes.append)
+        scores = language_facts.score(model, valid, journey.valid_outputs)
+    else:
+        model.baseline = fit_baseline(model.task, parts, notes.append)
+        scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
+    tell = language_facts if streams else facts
+    summary = tell.summary(journey, scores, findings) | {
         "data": {
             "path": show(sources["train"], 4096),
             "sha256": {name: table.digest for name, table in tables.items()},
@@ -262,15 +255,17 @@ def _finish(
         "command": command or show(" ".join(sys.argv), 4096),
     }
     summary["seconds"]["all"] = round(time.time() - started, 1)
-    columns = {"text": tables["train"].text, "label": tables["train"].label}
-    model.config = model.config.model_copy(update={"data": model.config.data.model_copy(update=columns)})
+    if not streams:
+        columns = {"text": tables["train"].text, "label": tables["train"].label}
+        model.config = model.config.model_copy(update={"data": model.config.data.model_copy(update=columns)})
+        summary["labels"] = model.task.names
     model.about |= summary
     model.save(out / "bundle")
-    page = facts.report(journey, scores, parts, findings, notes, summary, out)
+    page = tell.report(journey, scores, parts, findings, notes, summary, out)
     write_report(out / "report.html", page)
     return {
+        "task": model.config.task.kind,
         **summary,
-        "labels": model.task.names,
         "run": show(out, 4096),
         "report": show(out / "report.html", 4096),
         "facts": page,
@@ -280,7 +275,10 @@ def _finish(
 def read_parts(
     data: str | Path, valid: str | Path | None, config: Config, said: Say = silent
 ) -> tuple[dict[str, list[Example]], dict[str, Table]]:
-    """The training and the validation part: from two files, or split from one, classes in proportion."""
+    """The training and the validation part: from two files, or split from one, classes in proportion;
+    running text is cut where it stands."""
+    if registry.get("task", config.task.kind).streams:
+        return language_facts.read_parts(data, valid, config, said)
     separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
     table = read_table(data, config.data, said=said, label_separator=separator)
     require_trainable(table.examples, config.data.min_class_count, show(data))
@@ -355,6 +353,8 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     them stand under `unseen`.
     """
     task = model.task
+    if task.streams:
+        return language_facts.evaluate(model, examples)
     data = task.encode(examples)
     outputs = map_batches(lambda x, n: [model.network(x, n)], data, task, model.config)[0]
     inputs = [e.input for e in examples]

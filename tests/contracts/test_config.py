@@ -158,7 +158,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
 """A field: another value, and the settings beside which it can matter."""
 
 NO_EFFECT_ON_A_MODEL = {
-    "task.kind": "there is one task",
+    "task.kind": "another task is another journey: tests/tasks/test_generate.py",
     "device": "where it is computed, not what; an absent one is refused (tested below)",
     "threads": "how fast; the last digits may differ (tested below)",
     "train.checkpoint_seconds": "how often a run is saved (tested below)",

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ class Toy:
     settings: dict[str, Any] = field(default_factory=dict)
     perfect_is_certain: bool = True
     """Whether the loss of a perfect prediction is nought (not where the targets are probabilities)."""
+    worse: Callable[[np.ndarray], np.ndarray] = lambda outputs: outputs[::-1].copy()
+    """Perfect outputs -> outputs with faults."""
+    constant: Callable[[np.ndarray], np.ndarray] = np.zeros_like
+    """Perfect outputs -> those of a model that always says the same."""
+    counted: Callable[[np.ndarray], int] = len
+    """Perfect outputs -> what the sum of their losses is divided by."""
 
     def __str__(self) -> str:
         return f"{self.task}-{self.name}"
@@ -118,6 +125,27 @@ def log_probabilities(task: Any, targets: np.ndarray) -> np.ndarray:
     return np.log(targets)
 
 
+# The toy of generate
+
+
+def echoes(rows: int, seed: int) -> list[Example]:
+    """ "x---X.": the last letter is the first one's, after dashes of any number, so that only who carries
+    the first letter along gets it right."""
+    draws = np.random.default_rng(seed)
+    texts = [(draws.choice([*"abcd"]), int(draws.integers(2, 5))) for _ in range(rows)]
+    return [Example(f"{key}{'-' * n}{key.upper()}.", row=i) for i, (key, n) in enumerate(texts, 1)]
+
+
+def no_nats(task: Any, targets: np.ndarray) -> np.ndarray:
+    return np.stack([np.zeros(len(targets)), targets[:, 0]], 1)
+
+
+LANGUAGE: dict[str, Any] = {
+    "worse": lambda outputs: outputs + np.array([1.0, 0.0]),
+    "constant": lambda outputs: np.stack([outputs[:, 1] * np.log(13), outputs[:, 1]], 1),
+    "counted": lambda outputs: int(outputs[:, 1].sum()),
+}
+
 HARD = {"accuracy": 1.0, "macro_f1": 1.0, "micro_f1": 1.0, "ece": 0.0, "brier": 0.0}
 
 TOYS = [
@@ -125,6 +153,17 @@ TOYS = [
     Toy("classify", "order_and_ngrams", order_matters, sure_logits, HARD, 0.5, 0.95),
     Toy("classify", "many", four_classes, sure_logits, HARD, 0.25, 0.95),
     Toy("classify", "several", several_labels, sure_logits, HARD, 0.67, 0.9, {"task.several": True}),
+    Toy(
+        "generate",
+        "echoes",
+        echoes,
+        no_nats,
+        {"loss": 0.0, "perplexity": 1.0, "bits_per_character": 0.0},
+        1 / 13,
+        0.5,
+        {"model.hidden": 32, "task.bptt": 48, "train.updates": 400, "train.batch_size": 8},
+        **LANGUAGE,
+    ),
     Toy("classify", "soft", soft_labels, log_probabilities, {"accuracy": 1.0, "divergence": 0.0}, 0.5, 0.95, {}, False),
 ]
 
@@ -160,10 +199,10 @@ def check_a_perfect_prediction_scores_perfectly(it: Trained) -> None:
     assert scores[task.monitor] == pytest.approx(1.0)
     batch = task.collate(data, np.arange(len(data)))
     total, count = task.loss(torch.from_numpy(outputs).float(), batch)
-    assert count == len(data)
+    assert count == it.toy.counted(outputs)
     if it.toy.perfect_is_certain:
         assert float(total) / count < 1e-6
-    worse, _ = task.loss(torch.from_numpy(outputs[::-1].copy()).float(), batch)
+    worse, _ = task.loss(torch.from_numpy(it.toy.worse(outputs)).float(), batch)
     assert float(worse) > float(total)
 
 
@@ -171,7 +210,7 @@ def check_it_beats_the_dummy(it: Trained) -> None:
     model = it.journey.model
     data = model.task.encode(it.test)
     scores = model.task.metrics(model.outputs([e.input for e in it.test]), data.targets, pipeline.MEASURES)
-    constant = np.zeros_like(it.toy.perfect(model.task, data.targets))
+    constant = it.toy.constant(it.toy.perfect(model.task, data.targets))
     dummy = model.task.metrics(constant, data.targets, pipeline.MEASURES)[model.task.monitor]
     assert scores[model.task.monitor] >= it.toy.reaches > max(dummy, it.toy.dummy) + 0.1
 
@@ -215,6 +254,66 @@ def check_records(it: Trained) -> None:
     assert model.predict([]) == []
 
 
+# What a task owes that learns from streams
+
+
+def check_the_whole_prompt_is_read(it: Trained) -> None:
+    if it.toy.name == "echoes":
+        for key in "abcd":
+            told = it.journey.model.generate(f"{key}---", length=8, temperature=0).continuation
+            assert told.lstrip("-") == f"{key.upper()}.", f"{key}: {told}"
+
+
+def check_going_on_is_one_text(it: Trained) -> None:
+    """Written in one call, or in three whose state is carried: the same texts, whatever the seed."""
+    model = it.journey.model
+    for seed in range(4):
+        asked = {"seed": seed, "samples": 3, "temperature": 1.5}
+        whole, parts = (model.task.writer(model.network, "a-", **asked) for _ in range(2))
+        whole.write(12)
+        for tokens in (5, 1, 6):
+            parts.write(tokens)
+        assert whole.texts == parts.texts
+        assert model.generate("a-", length=12, **asked).continuations == whole.texts
+        assert model.generate("a-", length=12, **asked | {"samples": 1}).continuation == whole.texts[0]
+
+
+def check_reading_is_one_text(it: Trained) -> None:
+    """A text read whole, or in two parts at any place: the same logits and states."""
+    task, network = it.journey.model.task, it.journey.model.network
+    step = task.step(network)
+    ids = task.encode(it.test[:4]).stream[None].astype(np.int64)
+    wanted, states = step(ids, None)
+    for place in range(1, ids.shape[1]):
+        _, state = step(ids[:, :place], None)
+        logits, after = step(ids[:, place:], state)
+        np.testing.assert_allclose(logits, wanted, atol=1e-5, rtol=0)
+        for one, other in zip(after, states, strict=True):
+            torch.testing.assert_close(tuple(one), tuple(other), atol=1e-5, rtol=0)
+
+
+def check_windows_are_one_text(it: Trained) -> None:
+    """The loss of one long window is that of the short ones whose states are carried."""
+    task, network = it.journey.model.task, it.journey.model.network
+    data = task.encode(it.test)
+    places = np.array([0, 7, 20, 33])
+
+    def nats(cuts: np.ndarray) -> float:
+        carry: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            batches = [task.collate(data, np.array([[a, b], [a + 40, b + 40]])) for a, b in pairwise(cuts)]
+            return sum(float(task.learn(network, batch, None, carry)[0]) for batch in batches)
+
+    assert nats(places) == pytest.approx(nats(places[[0, -1]]), rel=1e-5)
+
+
+STREAM_CHECKS = [
+    check_the_whole_prompt_is_read,
+    check_going_on_is_one_text,
+    check_reading_is_one_text,
+    check_windows_are_one_text,
+]
+
 CHECKS = [
     check_loss_falls,
     check_a_perfect_prediction_scores_perfectly,
@@ -229,6 +328,12 @@ CHECKS = [
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("toy", TOYS, ids=str)
 def test_task(toy: Toy, check: Callable[[Trained], None]) -> None:
+    check(trained(str(toy)))
+
+
+@pytest.mark.parametrize("check", STREAM_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("toy", [toy for toy in TOYS if registry.get("task", toy.task).streams], ids=str)
+def test_task_of_streams(toy: Toy, check: Callable[[Trained], None]) -> None:
     check(trained(str(toy)))
 
 
@@ -293,15 +398,35 @@ def _broken(name: str, it: Trained) -> Trained:
     if name == "answers are shuffled":
         right_outputs = model.network.forward
         model.network.forward = lambda x, n, noise=None: right_outputs(x, n, noise).flip(1)
+    if name == "only the prompt's end is read":
+        step = model.task.step
+        model.task.step = lambda network: lambda ids, state: step(network)(ids[:, -1:], state)
+    if name == "no state is handed on while writing":
+        step = model.task.step
+        model.task.step = lambda network: lambda ids, state: step(network)(ids, None)
+    if name == "no state is carried while learning":
+        learn = model.task.learn
+        model.task.learn = lambda network, batch, noise, carry: learn(network, batch, noise, {})
     journey = copy.copy(it.journey)
     journey.model = model
     return Trained(it.toy, journey, it.test)
 
 
-@pytest.mark.parametrize("fault", ["padding is read", "dropout is left on", "answers are shuffled"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "padding is read",
+        "dropout is left on",
+        "answers are shuffled",
+        "only the prompt's end is read",
+        "no state is handed on while writing",
+        "no state is carried while learning",
+    ],
+)
 def test_a_broken_task_fails_a_check(fault: str) -> None:
-    broken, failed = _broken(fault, trained("classify-order")), []
-    for check in CHECKS:
+    of_streams = "prompt" in fault or "state" in fault
+    broken, failed = _broken(fault, trained("generate-echoes" if of_streams else "classify-order")), []
+    for check in STREAM_CHECKS if of_streams else CHECKS:
         try:
             check(broken)
         except AssertionError:
@@ -310,5 +435,8 @@ def test_a_broken_task_fails_a_check(fault: str) -> None:
         "padding is read": "check_padding_is_irrelevant",
         "dropout is left on": "check_the_batch_is_irrelevant",
         "answers are shuffled": "check_it_beats_the_dummy",
+        "only the prompt's end is read": "check_the_whole_prompt_is_read",
+        "no state is handed on while writing": "check_reading_is_one_text",
+        "no state is carried while learning": "check_windows_are_one_text",
     }
     assert wanted[fault] in failed

@@ -59,7 +59,7 @@ def test_equal_runs_have_equal_bytes(tmp_path: Path) -> None:
         for n in ("one", "other")
     ]
     assert files[0] == files[1]
-    assert len(files[0]) == 6
+    assert len(files[0]) == 7
 
 
 def test_tied_weights_are_saved(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_older_goes_only_after_the_newer_is_there(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "file", ["model", "optimizer", "average", "best", "state.json", "fingerprint.json", "manifest.json"]
+    "file", ["model", "optimizer", "average", "best", "carry", "state.json", "fingerprint.json", "manifest.json"]
 )
 @pytest.mark.parametrize("damage", ["flipped", "cut", "removed"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(here: Path, file: str, damage: str) -> None:

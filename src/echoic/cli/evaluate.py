@@ -10,7 +10,7 @@ import typer
 
 from echoic.cli.options import DataFile, Reading, RunFolder, Talk, verb
 from echoic.cli.output import listener, render, say, say_json
-from echoic.core.errors import show
+from echoic.core.errors import UsageError, show
 
 if TYPE_CHECKING:
     from echoic.evaluate.report import ReportFacts
@@ -28,12 +28,15 @@ def evaluate(
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the drawings as a picture, too.")] = None,
 ) -> None:
     """Score a model on labelled rows, beside the majority class and TF-IDF."""
+    model = open_model(run, device)
+    if model.task.streams:
+        _evaluate_running_text(model, data, reading, talk, html, png)
+        return
     from echoic import pipeline
     from echoic.evaluate.png import write_png
     from echoic.evaluate.report import render_table, write_report
     from echoic.read.tables import read_table
 
-    model = open_model(run, device)
     options = model.config.task.options
     separator = options.get("separator", "|") if options.get("several") else None
     columns = reading.over(model.config.data.model_copy(update={"group": None}))  # it splits, and nothing is split here
@@ -50,6 +53,28 @@ def evaluate(
     render(render_table(facts))
     if seen := scores.get("seen_in_training"):
         say(f"\n{seen:,} of these rows were used in training or validation; {_unseen(scores)}")
+
+
+def _evaluate_running_text(
+    model: Model, data: str, reading: Reading, talk: Talk, html: Path | None, png: Path | None
+) -> None:
+    from echoic import language_facts
+    from echoic.evaluate.report import write_report
+    from echoic.read.streams import read_running_text
+
+    if png is not None:
+        raise UsageError("--png draws a classifier's scores; a language model has a page: --html FILE")
+    table = read_running_text(data, reading.over(model.config.data), said=listener(talk.quiet))
+    scores = language_facts.evaluate(model, table.examples)
+    facts = language_facts.score_facts(model, scores, Path(data).name, "given")
+    if html is not None:
+        write_report(html, facts)
+    if talk.json:
+        say_json(scores)
+        return
+    render(facts.table())
+    if (share := scores.get("seen_share", 0.0)) > 0.01:
+        say(f"\n{share:.0%} of the characters stand in lines that were used in training or validation")
 
 
 def open_model(run: str, device: str | None = None) -> Model:

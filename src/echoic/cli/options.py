@@ -86,12 +86,10 @@ class Settings:
         """The configuration that the options ask for, over `base` or the defaults."""
         config = Config.load(self.config) if self.config else base or Config()
         config = config.override(self.set or [])
-        values = config.model_dump(mode="json", exclude_none=True)
-        values["data"] |= reading.values()
-        if self.task is not None:
-            values["task"]["kind"] = self.task
-        if self.several:
-            values["task"]["several"] = True
+        values = config.stated()
+        values["data"] = values.get("data", {}) | reading.values()
+        task = {name: value for name, value in (("kind", self.task), ("several", self.several or None)) if value}
+        values["task"] = values.get("task", {}) | task
         values |= {name: value for name in ("seed", "device") if (value := getattr(self, name)) is not None}
         return Config.parse(values, "the options")
 

@@ -25,6 +25,11 @@ def say(text: str = "") -> None:
     _guarded(lambda: print(text))
 
 
+def write(text: str) -> None:
+    """A piece of text on stdout, seen at once."""
+    _guarded(lambda: print(text, end="", flush=True))
+
+
 def say_json(value: Any, *, line: bool = False) -> None:
     """One JSON document on stdout: readable, or on a single line as JSON lines want it."""
     say(to_json(value, line=line))

@@ -12,6 +12,7 @@ import typer
 from echoic.cli.check import refuse
 from echoic.cli.options import DataFile, Reading, Settings, Talk, verb
 from echoic.cli.output import render, say, say_json, table
+from echoic.core import registry
 from echoic.core.config import Config, describe
 from echoic.core.errors import UsageError, show
 
@@ -20,6 +21,10 @@ def _list_settings(wanted: bool) -> None:
     if wanted:
         rows = [[key, str(default), text] for key, (default, text) in describe().items()]
         render(table({"setting": "left", "default": "left", "what it does": "left"}, rows))
+        for task in registry.names("task"):
+            if others := registry.flat_defaults("task", task):
+                listed = ", ".join(f"{key}={value}" for key, value in others.items())
+                say(f"\nwith --task {task} these defaults are others: {listed}")
         raise typer.Exit
 
 
@@ -39,12 +44,11 @@ def train(
         typer.Option("--settings", callback=_list_settings, is_eager=True, help="List everything --set can change."),
     ] = False,
 ) -> None:
-    """Train a model on DATA, and measure it against TF-IDF.
+    """Train a model on DATA, and measure it against the simple thing: TF-IDF, or n-grams for text.
 
     Leaves RUN/bundle (the model), RUN/report.html, RUN/metrics.jsonl and RUN/config.toml.
     """
     from echoic import pipeline
-    from echoic.evaluate.report import render_table
     from echoic.train.progress import watcher
 
     config = configuration(settings, reading, out, resume)
@@ -66,10 +70,11 @@ def train(
     if talk.json:
         say_json(summary)
         return
-    render(render_table(facts))
+    render(facts.table())
     run = shlex.quote(show(out, 4096))
     say(f"\nmodel   {show(summary['run'], 4096)}\nreport  {show(summary['report'], 4096)}")
-    say(f'next    echoic predict {run} "a text"     echoic evaluate {run} TEST_FILE')
+    ask = f"generate {run} --prompt TEXT" if summary["task"] == "generate" else f'predict {run} "a text"'
+    say(f"next    echoic {ask}     echoic evaluate {run} TEST_FILE")
 
 
 def configuration(settings: Settings, reading: Reading, out: Path, resume: bool) -> Config | None:

@@ -4,6 +4,8 @@
 `config.override(["model.cell.kind=gru"])` is `--set`. Unknown keys are refused with the nearest
 name. Options that belong to one cell or one task (`model.cell.peephole`, `task.several`) are
 declared in that cell's or task's own file, as a model named `Options`, and checked when it is built.
+A task whose defaults are others than those below says so in a TOML file beside its own
+(`tasks/generate.toml`); they hold for every setting that nobody named.
 """
 
 from __future__ import annotations
@@ -244,8 +246,19 @@ class Config(Section):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "config") -> Config:
-        """Values (nested mappings) -> Config. Raises ConfigError naming the key as a JSON pointer."""
-        return check(cls, values, source)
+        """Values (nested mappings) -> Config; what they leave out is the task's default. Raises
+        ConfigError naming the key as a JSON pointer."""
+        given = check(cls, values, source)
+        defaults = registry.defaults("task", given.task.kind)
+        if not defaults:
+            return given
+        config = check(cls, _over(given.stated(), defaults), source)
+        _unstate(config, given)
+        return config
+
+    def stated(self) -> dict[str, Any]:
+        """The settings that somebody named, as nested mappings; the others are defaults."""
+        return self.model_dump(mode="json", exclude_none=True, exclude_unset=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
@@ -271,7 +284,7 @@ class Config(Section):
 
     def override(self, settings: Iterable[str]) -> Config:
         """`["train.lr=0.001", "model.cell.kind=gru"]` -> a new Config. A value is read as TOML, else as text."""
-        values = self.model_dump(mode="json", exclude_none=True)
+        values = self.stated()
         for setting in settings:
             key, equals, raw = setting.partition("=")
             if not equals or not key.strip():
@@ -284,6 +297,21 @@ class Config(Section):
                     raise ConfigError(f"--set {show(setting)!r}: {show(part)!r} is a value, not a section")
             place[last] = _value(raw.strip())
         return type(self).parse(values, "--set")
+
+
+def _over(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`defaults` with `values` over them, section by section."""
+    sections = {key: _over(values.get(key, {}), inner) for key, inner in defaults.items() if isinstance(inner, Mapping)}
+    return {**defaults, **values, **sections}
+
+
+def _unstate(config: BaseModel, given: BaseModel) -> None:
+    """What `given` does not state is a default in `config` too, although it was filled in."""
+    config.model_fields_set.intersection_update(given.model_fields_set)
+    for name in config.model_fields_set:
+        inner, before = getattr(config, name), getattr(given, name)
+        if isinstance(inner, BaseModel):
+            _unstate(inner, before)
 
 
 def _value(raw: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,19 @@ def summaries(kind: str) -> dict[str, str]:
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         out[name] = doc.strip().split("\n", 1)[0]
     return out
+
+
+def defaults(kind: str, name: str) -> dict[str, Any]:
+    """The settings in `<name>.toml` beside its file, as nested mappings: where its defaults differ from
+    those of `core.config`. Read as data, so that a config check imports nothing."""
+    path = _modules(kind)[name].with_suffix(".toml")
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def flat_defaults(kind: str, name: str) -> dict[str, Any]:
+    """The same as {"section.key": value}."""
+    sections = defaults(kind, name).items()
+    return {f"{section}.{key}": value for section, inner in sections for key, value in inner.items()}
 
 
 def get(kind: str, name: str) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from echoic.core import durable
 from echoic.core.errors import show
@@ -96,10 +96,20 @@ class ReportFacts:
     origin: Mapping[str, str] = field(default_factory=dict)
     """Seed, versions, hashes, command line."""
 
+    def html(self) -> str:
+        return html(self)
 
-def write_report(path: str | Path, facts: ReportFacts) -> None:
+    def table(self) -> Group:
+        return render_table(self)
+
+
+class Facts(Protocol):
+    def html(self) -> str: ...
+
+
+def write_report(path: str | Path, facts: Facts) -> None:
     """Writes the HTML file. Raises core.errors' kinds where the disk refuses."""
-    durable.write_file(Path(path), html(facts).encode())
+    durable.write_file(Path(path), facts.html().encode())
 
 
 def verdict(facts: ReportFacts) -> str:
@@ -169,6 +179,11 @@ def html(facts: ReportFacts) -> str:
         ("use", "How to use it", _commands(facts)),
         ("origin", "Where it came from", _pairs(facts.origin)),
     ]
+    return page(facts.title, sections)
+
+
+def page(heading: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    """A page of (id, heading, HTML) sections; one without content is left out."""
     body = "\n".join(
         f'<section id="{key}">{f"<h2>{title}</h2>" if title else ""}{content}</section>'
         for key, title, content in sections
@@ -178,8 +193,8 @@ def html(facts: ReportFacts) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{_say(facts.title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><main><h1>{_say(facts.title)}</h1>\n{body}\n</main></body></html>\n"
+        f"<title>{_say(heading)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main><h1>{_say(heading)}</h1>\n{body}\n</main></body></html>\n"
     )
 
 

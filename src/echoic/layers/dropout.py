@@ -32,6 +32,10 @@ class Noise:
         return uniform.ge_(rate).mul_(1.0 / (1.0 - rate))
 
 
-def dropout(x: Tensor, rate: float, noise: Noise | None) -> Tensor:
-    """Each number of x dropped by itself (Srivastava et al. 2014)."""
-    return x if noise is None or rate == 0.0 else x * noise.mask(x.shape, rate, x.dtype)
+def dropout(x: Tensor, rate: float, noise: Noise | None, *, locked: bool = False) -> Tensor:
+    """Each number of x dropped by itself (Srivastava et al. 2014). `locked`: x is (B, T, D), and one mask
+    holds for all steps of a row (Gal and Ghahramani 2016; Merity et al. 2018, section 4.2)."""
+    if noise is None or rate == 0.0:
+        return x
+    shape = (x.shape[0], 1, *x.shape[2:]) if locked else x.shape
+    return x * noise.mask(shape, rate, x.dtype)

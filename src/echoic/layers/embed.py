@@ -22,7 +22,8 @@ SPREAD = 0.1
 
 class Embed(nn.Module):
     """`vectors` (V, D) starts the table; `trained=False` keeps it as it is. Without vectors rows are
-    drawn by `generator` (None: torch's own)."""
+    drawn by `generator` (None: torch's own). `by_rows` says that nobody reads the table but through a
+    call, so that a training step may leave alone what it did not read (train/lazy_adam.py)."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Embed(nn.Module):
         trained: bool = True,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
+        by_rows: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -43,7 +45,7 @@ class Embed(nn.Module):
             table.copy_(torch.as_tensor(vectors))
         table[PAD] = 0.0
         self.weight = nn.Parameter(table, requires_grad=trained)
-        self.dropout, self.word_dropout = dropout, word_dropout
+        self.dropout, self.word_dropout, self.by_rows = dropout, word_dropout, by_rows
         self.rows_of: Callable[[Tensor], tuple[Tensor, Tensor, int | None]] | None = None
         """Set while the table is trained by rows (train/lazy_adam.py): ids -> the few rows that a noisy call
         reads instead of the table, each id's place among them, and padding's."""

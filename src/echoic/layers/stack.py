@@ -27,7 +27,8 @@ class Stack(nn.Module):
     """`layers` recurrent layers of `hidden_size` units, each direction.
 
     cells: the Cells in torch's order: layer 0 forwards, layer 0 backwards, layer 1 forwards, ...
-    dropout: between layers. variational, candidate: recurrent dropout, one mask a row and call.
+    dropout: between layers; `locked`: one mask for all steps. variational, candidate: recurrent dropout,
+    one mask a row and call.
     zoneout: share of units that keep their old state. weight_drop: share of U dropped, one draw a call.
     layer_norm: inside the cells. batch_norm: on each layer's input, over the valid steps.
     generator: draws the first weights; None is torch's own, as in torch.nn.
@@ -44,6 +45,7 @@ class Stack(nn.Module):
         bidirectional: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        locked: bool = False,
         variational: float = 0.0,
         candidate: float = 0.0,
         zoneout: float = 0.0,
@@ -61,7 +63,8 @@ class Stack(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.input_size, self.hidden_size = input_size, hidden_size
         self.output_size = hidden_size * self.directions
-        self.dropout, self.variational, self.candidate = dropout, variational, candidate
+        self.dropout, self.locked = dropout, locked
+        self.variational, self.candidate = variational, candidate
         self.zoneout, self.weight_drop = zoneout, weight_drop
         kind: type[Cell] = registry.get("cell", cell)
         sizes = [input_size] + [self.output_size] * (layers - 1)
@@ -106,7 +109,7 @@ class Stack(nn.Module):
         states: list[Any] = []
         for layer in range(self.layers):
             if layer:
-                x = dropout(x, self.dropout, noise)
+                x = dropout(x, self.dropout, noise, locked=self.locked)
             if self.norms:
                 x = self.norms[layer](x, lengths, noise)
             outputs = []

@@ -12,15 +12,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from echoic.batch import buckets
 from echoic.core.config import Config, Section
+from echoic.core.errors import BundleError, show
 from echoic.core.types import Batch, Example
+from echoic.kernels import native
+from echoic.layers.dropout import Noise
 
 Say = Callable[[str], None]
 """Hears a decision in a sentence, for the log and the report."""
 
+
+WEIGHTS = "model.safetensors"
 
 Measure = Callable[..., dict[str, Any]]
 """A function of `evaluate.metrics`, handed down by its name."""
@@ -35,6 +42,8 @@ class Dataset:
     targets: np.ndarray | None
     cut: tuple[int, int] = (0, 0)
     """How many texts text.max_tokens cut, and how many tokens that left unread."""
+    stream: np.ndarray | None = None
+    """(N,) int32, all texts one after another, for a task that learns from streams; `rows` are then what is scored."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -45,6 +54,9 @@ class Dataset:
 
 
 class Task(Protocol):
+    streams: ClassVar[bool]
+    """Whether batches follow one another in a stream of text and hand on their states. Such a task answers
+    by `generate(network, inputs, **options)` in the place of `decode`."""
     Options: ClassVar[type[Section]]
     """The task's own settings, `task.<option>`."""
     Record: ClassVar[type[BaseModel]]
@@ -58,6 +70,10 @@ class Task(Protocol):
         ...
 
     def encode(self, examples: Sequence[Example]) -> Dataset: ...
+
+    def plan(self, data: Dataset, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch (from 0), each as `collate` takes it: a function of (seed, epoch)."""
+        ...
 
     def collate(self, data: Dataset, index: np.ndarray) -> Batch: ...
 
@@ -73,6 +89,11 @@ class Task(Protocol):
         """The sum of the losses of a batch, and what to divide it by."""
         ...
 
+    def learn(self, network: nn.Module, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """The same of a training batch, with noise. `carry` holds what the batch before it left, and takes
+        what this one leaves; a task without streams leaves it alone."""
+        ...
+
     def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
         """Every score of these outputs; the task picks the measure that suits it."""
         ...
@@ -85,9 +106,90 @@ class Task(Protocol):
         """Network outputs -> records."""
         ...
 
+    def passages(self, inputs: Sequence[Any]) -> Sequence[str]:
+        """The texts by which an evaluation tells what was trained on."""
+        ...
+
     def files(self) -> dict[str, bytes]:
         """Everything fitted, for the bundle."""
         ...
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self: ...
+
+
+class Rows:
+    """What the tasks share that learn from one example at a time, in any order."""
+
+    streams: ClassVar[bool] = False
+    config: Config
+    loss: Callable[[Tensor, Batch], tuple[Tensor, int]]
+
+    def plan(self, data: Dataset, epoch: int) -> list[np.ndarray]:
+        train = self.config.train
+        return buckets.plan(data.lengths, train.batch_size, train.batch_tokens, seed=self.config.seed, epoch=epoch)
+
+    def learn(self, network: nn.Module, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
+        inputs, lengths = on_device(batch, network)
+        with rounding(self.config):
+            outputs = network(inputs, lengths, noise)
+        return self.loss(outputs.float(), batch)
+
+    def passages(self, inputs: Sequence[Any]) -> Sequence[str]:
+        return inputs
+
+
+def rounds(config: Config) -> bool:
+    """Whether training multiplies bfloat16: where train.bfloat16 asks for it and the processor can."""
+    return config.train.bfloat16 and (torch.device(config.device).type != "cpu" or native.has_bfloat16())
+
+
+def rounding(config: Config) -> torch.autocast:
+    """The context in which a network is called while it learns."""
+    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=rounds(config))
+
+
+def on_device(batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:
+    """(inputs, lengths) where the network is."""
+    device = next(network.parameters()).device
+    return torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.lengths).to(device)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives `network`, built on torch's "meta" device, the saved tensors. Raises BundleError naming the one that
+    does not fit."""
+    wanted = network.float().state_dict()
+    for name in sorted(wanted.keys() | tensors.keys()):
+        _require_fit(name, tensors.get(name), wanted.get(name))
+    # cloned, as torch aligns its own memory and the bits of a product may depend on that
+    network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
+
+
+def sizes(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dimensions: int) -> torch.Size:
+    """The shape of a saved tensor. Raises BundleError unless it is there and of this kind."""
+    tensor = tensors.get(name)
+    if tensor is None:
+        raise unfit(name, "missing")
+    if tensor.dtype != dtype or tensor.dim() != dimensions:
+        raise unfit(name, f"wants {dimensions} dimensions of {dtype}, has {_form(tensor)}")
+    return tensor.shape
+
+
+def _require_fit(name: str, tensor: Tensor | None, wanted: Tensor | None) -> None:
+    """Raises BundleError unless `tensor` has the shape and type of `wanted` and is finite."""
+    if wanted is None:
+        raise unfit(name, "the network that config.json describes has no such tensor")
+    if tensor is None:
+        raise unfit(name, "missing")
+    if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
+        raise unfit(name, f"has {_form(tensor)}, the network that config.json describes {_form(wanted)}")
+    if not tensor.isfinite().all():
+        raise unfit(name, "holds a number that is not finite")
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def unfit(name: str, what: str) -> BundleError:
+    return BundleError(f"{WEIGHTS}: {show(name)}: {what}")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from echoic.core import bundle
 from echoic.core.config import Config, ModelConfig, Section, check
-from echoic.core.errors import BundleError, show
+from echoic.core.errors import BundleError
 from echoic.core.registry import register
 from echoic.core.types import Batch, Example, pad
 from echoic.layers.dropout import Noise, dropout
@@ -34,13 +34,13 @@ from echoic.layers.stack import Stack
 from echoic.prepare.labels import Kind, Labels
 from echoic.prepare.text import TextPreparer
 from echoic.prepare.vectors import Vectors, load_vectors
-from echoic.tasks.base import Dataset, Measure, Say
+from echoic.tasks.base import Dataset, Measure, Rows, Say, fill, sizes, unfit
 
 SLICE_TOKENS = 65_536
 """Tokens with padding that the recurrence reads in one call where nothing is dropped out, so that memory
 does not grow with a text; changes speed and memory, no answer."""
 
-WEIGHTS, SETTINGS = "model.safetensors", "classify.json"
+SETTINGS = "classify.json"
 
 
 class Options(Section):
@@ -122,7 +122,7 @@ class ClassifierNetwork(nn.Module):
 
 @register
 @dataclass
-class Classify:
+class Classify(Rows):
     config: Config
     options: Options
     text: TextPreparer
@@ -197,20 +197,16 @@ class Classify:
         The network is built on torch's "meta" device, where nothing is allocated or drawn, so that sizes
         are compared before they cost anything.
         """
-        vocabulary, size = _sizes(tensors, "embed.weight", torch.float32, 2)
+        vocabulary, size = sizes(tensors, "embed.weight", torch.float32, 2)
         if vocabulary != len(self.text.vocabulary):
-            raise _unfit(
+            raise unfit(
                 "embed.weight", f"{vocabulary:,} rows, but {len(self.text.vocabulary):,} tokens in tokenizer.json"
             )
         with torch.device("meta"):
             network = self._network(vocabulary, size)
             network.ngrams = _ngrams_like(tensors, len(self.names))
             network.scales = torch.ones(1 if network.ngrams is None else 2)
-        wanted = network.float().state_dict()
-        for name in sorted(wanted.keys() | tensors.keys()):
-            _require_fit(name, tensors.get(name), wanted.get(name))
-        # cloned, as torch aligns its own memory and the bits of a product may depend on that
-        network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
+        fill(network, tensors)
         return network.eval()
 
     def dense(self, targets: np.ndarray) -> np.ndarray:
@@ -348,38 +344,9 @@ def _ngrams_like(tensors: Mapping[str, Tensor], classes: int) -> NgramPath | Non
     """An n-gram path of the sizes of the saved one, or None if none was saved."""
     if not any(name.startswith("ngrams.") for name in tensors):
         return None
-    _sizes(tensors, "ngrams.order", torch.int64, 0)
-    (slots,) = _sizes(tensors, "ngrams.check", torch.int32, 1)
+    sizes(tensors, "ngrams.order", torch.int64, 0)
+    (slots,) = sizes(tensors, "ngrams.check", torch.int32, 1)
     try:
         return NgramPath(slots, classes, int(tensors["ngrams.order"]))
     except ValueError as error:
-        raise _unfit("ngrams", str(error)) from None
-
-
-def _sizes(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, dimensions: int) -> torch.Size:
-    tensor = tensors.get(name)
-    if tensor is None:
-        raise _unfit(name, "missing")
-    if tensor.dtype != dtype or tensor.dim() != dimensions:
-        raise _unfit(name, f"wants {dimensions} dimensions of {dtype}, has {_form(tensor)}")
-    return tensor.shape
-
-
-def _require_fit(name: str, tensor: Tensor | None, wanted: Tensor | None) -> None:
-    """Raises BundleError unless `tensor` has the shape and type of `wanted` and is finite."""
-    if wanted is None:
-        raise _unfit(name, "the network that config.json describes has no such tensor")
-    if tensor is None:
-        raise _unfit(name, "missing")
-    if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
-        raise _unfit(name, f"has {_form(tensor)}, the network that config.json describes {_form(wanted)}")
-    if not tensor.isfinite().all():
-        raise _unfit(name, "holds a number that is not finite")
-
-
-def _form(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def _unfit(name: str, what: str) -> BundleError:
-    return BundleError(f"{WEIGHTS}: {show(name)}: {what}")
+        raise unfit("ngrams", str(error)) from None

@@ -2,7 +2,8 @@
 
     RUN/checkpoints/00000120/           in the middle of an epoch, 120 steps done
     RUN/checkpoints/00000200-epoch2/    after the validation of epoch 2
-        model.safetensors  optimizer.safetensors  average.safetensors  best.safetensors  state.json
+        model.safetensors  optimizer.safetensors  average.safetensors  best.safetensors  carry.safetensors
+        state.json  fingerprint.json
 
 The noise of a step is a function of (seed, step) and the batches of an epoch are a function of (seed,
 epoch), so that `State` holds counters instead of random states. Floats are written as hex, exactly.
@@ -105,6 +106,8 @@ class Checkpoint:
     seconds: float = 0.0
     made_by: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """`machine` where it was written."""
+    carry: Tensors = dataclasses.field(default_factory=dict)
+    """What the last batch left for the next one of its epoch."""
 
 
 def name(state: State) -> str:
@@ -132,6 +135,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         "optimizer.safetensors": safetensors.torch.save(_alone(checkpoint.optimizer)),
         "average.safetensors": safetensors.torch.save(_alone(checkpoint.average)),
         "best.safetensors": safetensors.torch.save(_alone(checkpoint.best)),
+        "carry.safetensors": safetensors.torch.save(_alone(checkpoint.carry)),
         "state.json": checkpoint.state.to_json(),
         "fingerprint.json": bundle.canonical(checkpoint.fingerprint),
     }
@@ -214,6 +218,7 @@ def read(path: Path) -> Checkpoint:
             fingerprint=held.json("fingerprint.json"),
             seconds=held.about["seconds"],
             made_by=held.about["made_by"],
+            carry=safetensors.torch.load(held.files["carry.safetensors"]) if "carry.safetensors" in held.files else {},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{show(path, 200)}: not a checkpoint of this release: {show(error)}") from None

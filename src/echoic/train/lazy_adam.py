@@ -99,6 +99,7 @@ class LazyAdam:
     @torch.no_grad()
     def step(self, lr: float, decay: float) -> None:
         """Takes in the gradients of what was read; then one step of time has passed."""
+        assert self.embed.weight.grad is None, f"{self.name} was read as a whole: its Embed wants by_rows=False"
         t = self.now + 1
         rate = lr * (1 - BETA2**t) ** 0.5 / (1 - self.beta1**t)
         given = [(rows, numbers.grad) for rows, numbers in self.read if numbers.grad is not None]
@@ -141,7 +142,7 @@ class LazyAdam:
 
 
 def tables(network: nn.Module, config: TrainConfig, average: Average | None) -> list[LazyAdam]:
-    """The tables of `network` that are trained by rows: those of every trained Embed, where Adam trains."""
+    """The tables of `network` that are trained by rows: those of every trained Embed that allows it, where Adam trains."""
     if config.optimizer not in ("adam", "adamw"):
         return []
     found = {name: module for name, module in network.named_modules() if isinstance(module, Embed)}
@@ -150,5 +151,5 @@ def tables(network: nn.Module, config: TrainConfig, average: Average | None) -> 
         LazyAdam(weight, embed, config.momentum, kept.get(weight))
         for name, embed in found.items()
         for weight in [f"{name}.weight".removeprefix(".")]
-        if embed.weight.requires_grad
+        if embed.by_rows and embed.weight.requires_grad
     ]

@@ -30,7 +30,7 @@ from echoic.train.checkpoint import Checkpoint, State
 from echoic.train.progress import Metrics, Watcher
 from echoic.train.signals import NAMES, Ears, Interrupted, listening
 
-__all__ = ["Fitted", "Interrupted", "Loss", "Score", "fit"]
+__all__ = ["Carry", "Fitted", "Interrupted", "Loss", "Score", "fit"]
 
 NAN_BATCH = "nan_batch.json"
 NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
@@ -38,6 +38,10 @@ NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
 
 Loss = Callable[[nn.Module, Batch, Noise], tuple[Tensor, int]]
 """(network, batch, noise) -> the sum of the losses as a scalar tensor, and what to divide it by."""
+
+Carry = dict[str, Tensor]
+"""What a batch leaves for the next one of its epoch, by name, without gradients. The loss reads it and
+replaces what is in it; the loop empties it where an epoch begins, and saves it with every checkpoint."""
 
 Score = Callable[[nn.Module], Mapping[str, float]]
 """The network, in eval mode and without gradients, measured on the validation part; higher is better for the monitored number."""
@@ -73,6 +77,7 @@ def fit(
     fingerprint: Mapping[str, Any],
     resume: bool = False,
     device: torch.device | str = "cpu",
+    carry: Carry | None = None,
 ) -> Fitted:
     """Trains `network` in place; at the end it holds the best validated weights (averages, if `config.average`).
 
@@ -81,6 +86,7 @@ def fit(
     on, together with `Noise(seed, step)`. `score` must give `monitor`, higher is better. `fingerprint`
     (anything JSON can hold: settings, digests) is what a resumed run must have in common with the one
     it goes on with, besides `seed` and `config`, which are added here. `run` is the run folder, made if absent; with None nothing is saved.
+    `carry` is what the loss holds from batch to batch, where it does (`Carry`).
 
     Raises Interrupted (130, 143), CheckFailed (a loss or gradient that is not finite), OutOfMemory,
     Locked, ConfigError (another run's checkpoint), CannotCreate (a run is there already), StorageError.
@@ -91,8 +97,9 @@ def fit(
         stack.callback(watch.end)
         place = torch.device(device)
         training = _Training(
-            network.to(place), loss, plan, collate, score, config, monitor, seed, run, watch, fingerprint, place
-        )
+            network.to(place), loss, plan, collate, score, config, monitor, seed, run, watch, fingerprint, place,
+            {} if carry is None else carry,
+        )  # fmt: skip
         stack.callback(training.close)
         training.start(resume)
         with listening() as ears:
@@ -116,6 +123,7 @@ class _Training:
     watch: Watcher
     fingerprint: Mapping[str, Any]
     device: torch.device
+    carry: Carry
 
     def __post_init__(self) -> None:
         harmless = {"checkpoints", "checkpoint_seconds"}
@@ -180,6 +188,8 @@ class _Training:
         for table in self.tables:
             table.remember(found.optimizer)
         self.state, self.best, self.seconds_before = found.state, found.best, found.seconds
+        self.carry.clear()
+        self.carry.update({name: tensor.to(self.device) for name, tensor in found.carry.items()})
         self.saved_as = checkpoint.name(self.state)
 
     def finish(self) -> Fitted:
@@ -255,12 +265,13 @@ class _Training:
         self.network.zero_grad()
         with self._room(f"a batch of {len(rows):,} rows"):
             batch = self.collate(rows, self.state.epoch, self.state.step)
+            before = dict(self.carry)
             total, count = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
             words = [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
             if words and self.config.adversarial:
-                with adversarial.moved(words, self.config.adversarial):
+                with adversarial.moved(words, self.config.adversarial), _again(self.carry, before):
                     again, _ = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
                     (again / count).backward()  # type: ignore[no-untyped-call]
         read = [numbers for table in self.tables for _, numbers in table.read]
@@ -295,6 +306,7 @@ class _Training:
     def _end_epoch(self, scores: dict[str, float]) -> None:
         state, config = self.state, self.config
         state.epoch, state.position = state.epoch + 1, 0
+        self.carry.clear()
         better = state.best_epoch == state.epoch
         state.waited, state.stalled = (0, 0) if better else (state.waited + 1, state.stalled + 1)
         if config.schedule == "plateau" and state.stalled > config.plateau_patience:
@@ -332,6 +344,7 @@ class _Training:
             self.fingerprint,
             self.seconds,
             checkpoint.machine(self.device),
+            self.carry,
         )
         checkpoint.save(self.run, now, self.config.checkpoints)
         self.saved, self.saved_as = time.monotonic(), name
@@ -349,7 +362,7 @@ class _Training:
         step, epoch = self.state.step + 1, self.state.epoch + 1
         message = f"the {what} is not finite at step {step:,} (epoch {epoch})"
         if self.run is not None:
-            batch = {"step": step, "epoch": epoch, "what": what, "rows": [int(row) for row in rows]}
+            batch = {"step": step, "epoch": epoch, "what": what, "rows": rows.tolist()}
             durable.write_file(self.run / NAN_BATCH, bundle.canonical(batch))
             last = checkpoint.names(self.run)
             message += (
@@ -371,3 +384,16 @@ class _Training:
                 f"out of memory at step {self.state.step + 1:,}, in {what}; try half of train.batch_size (now {self.config.batch_size:,}), "
                 f"of train.batch_tokens (now {self.config.batch_tokens:,}), or a smaller model.hidden"
             ) from error
+
+
+@contextmanager
+def _again(carry: Carry, before: Carry) -> Iterator[None]:
+    """Inside, `carry` is what it was `before` this batch; afterwards what the batch made of it."""
+    after = dict(carry)
+    carry.clear()
+    carry.update(before)
+    try:
+        yield
+    finally:
+        carry.clear()
+        carry.update(after)

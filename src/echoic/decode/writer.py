@@ -1,0 +1,104 @@
+"""From tokens to text as it is written: several samples at once, stopped by a string, gone on with at will.
+
+    writer = Writer(step, decode, prompt_ids, How(temperature=0.8), seed=0, samples=3)
+    writer.write(100); writer.write(100)     the same texts as writer.write(200)
+    writer.texts
+
+A character that takes several tokens (bytes, pieces of them) appears when it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from echoic.core.types import EMPTY
+from echoic.decode.sampling import How, Step, before_stop, begin, generators, settled, softmax, write
+
+PIECES = 4
+"""Bytes of the longest character in UTF-8: a broken one that is older than this is not waited for."""
+BROKEN = "\ufffd"
+
+
+@dataclass
+class _Sample:
+    tail: list[int]
+    """The tokens settled last: what stands between words depends on them."""
+    pending: list[int] = field(default_factory=list)
+    text: str = ""
+    tokens: int = 0
+    nats: float = 0.0
+    done: bool = False
+
+
+class Writer:
+    """S continuations of one prompt. `texts` are the continuations so far, without the stop string; a
+    sample is done when it met one, or wrote `<empty>`, which begins the next text in training."""
+
+    def __init__(
+        self,
+        step: Step,
+        decode: Callable[[Sequence[int]], str],
+        prompt: np.ndarray,
+        how: How,
+        *,
+        seed: int | np.random.Generator = 0,
+        samples: int = 1,
+        stop: Sequence[str] = (),
+    ) -> None:
+        self.step, self.decode, self.how, self.stop = step, decode, how, tuple(filter(None, stop))
+        self.thread = begin(step, prompt, generators(seed, samples))
+        last = [int(prompt[-1])] if prompt[-1] != EMPTY else []
+        self.samples = [_Sample(list(last)) for _ in range(samples)]
+
+    @property
+    def texts(self) -> list[str]:
+        return [sample.text for sample in self.samples]
+
+    @property
+    def done(self) -> bool:
+        return all(sample.done for sample in self.samples)
+
+    @property
+    def perplexities(self) -> list[float]:
+        """How surprising each sample is to the network itself, at temperature 1 and with nothing cut off."""
+        return [float(np.exp(sample.nats / max(1, sample.tokens))) for sample in self.samples]
+
+    def write(self, tokens: int) -> None:
+        """Goes on by `tokens` tokens, fewer where all samples are done."""
+        for _ in range(tokens):
+            if self.done:
+                return
+            p = softmax(np.asarray(self.thread.logits, np.float64))
+            ids, self.thread = write(self.step, self.thread, self.how)
+            for sample, token, row in zip(self.samples, ids.tolist(), p, strict=True):
+                if not sample.done:
+                    self._add(sample, token, float(row[token]))
+
+    def stream(self, tokens: int) -> Iterator[str]:
+        """The first sample's text in pieces as they settle, `tokens` tokens in all."""
+        (sample, *_), shown = self.samples, 0
+        for _ in range(tokens):
+            self.write(1)
+            end = len(sample.text) if sample.done else settled(sample.text, self.stop)
+            if end > shown:
+                yield sample.text[shown:end]
+                shown = end
+            if sample.done:
+                return
+        yield sample.text[shown:]
+
+    def _add(self, sample: _Sample, token: int, p: float) -> None:
+        sample.tokens, sample.nats = sample.tokens + 1, sample.nats - float(np.log(max(p, 1e-300)))
+        if token == EMPTY:
+            sample.done = True
+            return
+        sample.pending.append(token)
+        before = self.decode(sample.tail)
+        piece = self.decode([*sample.tail, *sample.pending])[len(before) :]
+        if piece.endswith(BROKEN) and len(sample.pending) < PIECES:
+            return
+        sample.tail, sample.pending = sample.pending, []
+        sample.text, sample.done = before_stop(sample.text + piece, self.stop)

@@ -1,0 +1,345 @@
+"""Language models: what comes next, character by character, by bytes, pieces or words; and writing on.
+
+    <empty> text -> tokens -> embedding -> recurrence -> [linear] -> softmax over the vocabulary
+
+Every text begins with the `<empty>` token, so that its first token is predicted too and an empty prompt
+has a beginning; after a text it stands for the end. Training reads all texts as one stream in parallel
+lanes, whose states go from batch to batch (truncated backpropagation: Mikolov et al. 2010; Zaremba et
+al. 2014). A network's outputs for a text are its nats and how many tokens they are of.
+
+The regularisers of Merity et al. 2018 (AWD-LSTM): `model.weight_drop`, locked dropout on embedded
+tokens, between layers and on the output, `task.dropout_types`, `task.ar`, `task.tar`, `task.tied` (Press and
+Wolf 2017). Recurrent dropout is `model.variational` and `model.candidate`, as everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from echoic.batch import streams
+from echoic.core import bundle
+from echoic.core.config import Config, ModelConfig, Rate, Section, check
+from echoic.core.errors import BundleError, ConfigError, UsageError, show
+from echoic.core.registry import register
+from echoic.core.types import EMPTY, PAD, UNKNOWN, Batch, Example, pad
+from echoic.decode.sampling import How, Step
+from echoic.decode.writer import Writer
+from echoic.layers.dropout import Noise, dropout
+from echoic.layers.embed import Embed, drop_words
+from echoic.layers.stack import Stack
+from echoic.prepare.text import TextPreparer
+from echoic.tasks.base import Dataset, Measure, Say, fill, on_device, rounding, sizes, unfit
+
+NO_USE = (
+    "text.vectors", "text.vectors_trained", "data.min_class_count", "data.drop_unlabelled",
+    "model.bidirectional", "model.pool", "model.attention", "model.segment",
+    "model.ngrams", "model.ngram_order", "model.ngram_size",
+    "train.label_smoothing", "train.adversarial", "train.class_weights", "train.augment", "train.augment_rate",
+)  # fmt: skip
+"""Settings that say nothing to a language model; another value than the default is refused."""
+
+SETTINGS = "generate.json"
+
+PASSAGE = 24
+"""Characters of a line from which on it is no accident that two texts share it."""
+
+LOGITS = 1 << 22
+"""Numbers of logits that scoring holds at a time; changes memory, no answer."""
+
+
+class Options(Section):
+    bptt: Annotated[int, Field(ge=1, le=100_000)] = Field(128, description="tokens that a gradient looks back, at most")
+    tied: bool = Field(False, description="the output's weights are the embedding's (Press and Wolf 2017)")
+    dropout_types: Rate = Field(
+        0.0, description="embedding dropout: share of the vocabulary whose embeddings are 0 for a whole batch"
+    )
+    ar: Annotated[float, Field(ge=0.0)] = Field(0.0, description="penalty on the size of the last layer's outputs")
+    tar: Annotated[float, Field(ge=0.0)] = Field(0.0, description="penalty on their change from step to step")
+
+
+class Generated(BaseModel):
+    """One answer: a prompt and how it goes on."""
+
+    text: str = Field(description="the prompt")
+    continuation: str
+    continuations: list[str] | None = Field(None, description="with several samples: all of them, the first included")
+
+
+class LanguageNetwork(nn.Module):
+    """inputs (B, T) int64, lengths (B,) -> (B, 2): nats of the tokens after the first, and their number.
+    Of a row that does not begin a text the first `streams.CONTEXT` predictions do not count."""
+
+    def __init__(self, model: ModelConfig, options: Options, vocabulary: int) -> None:
+        super().__init__()
+        self.model, self.options = model, options
+        self.embed = Embed(vocabulary, model.embedding, by_rows=False)
+        self.stack = Stack(
+            model.embedding,
+            model.hidden,
+            cell=model.cell.kind,
+            options=model.cell.options,
+            layers=model.layers,
+            dropout=model.dropout_layers,
+            locked=True,
+            variational=model.variational,
+            candidate=model.candidate,
+            zoneout=model.zoneout,
+            weight_drop=model.weight_drop,
+            layer_norm=model.layer_norm,
+            batch_norm=model.batch_norm,
+        )
+        self.stack.init_orthogonal()
+        if options.tied:
+            same = model.hidden == model.embedding
+            self.project = nn.Identity() if same else nn.Linear(model.hidden, model.embedding, bias=False)
+            self.bias = nn.Parameter(torch.zeros(vocabulary))
+        else:
+            self.out = nn.Linear(model.hidden, vocabulary)
+
+    def read(
+        self, inputs: Tensor, lengths: Tensor | None, state: list[Any] | None, noise: Noise | None
+    ) -> tuple[Tensor, list[Any]]:
+        """(B, T) ids and the states before them (None: zeros) -> (the last layer's (B, T, H), the states after)."""
+        table: Tensor = self.embed.weight
+        if noise is not None and self.options.dropout_types:
+            table = table * noise.mask((len(table), 1), self.options.dropout_types, table.dtype)
+        x = F.embedding(drop_words(inputs, self.model.dropout_words, noise), table, PAD)
+        x = dropout(x, self.model.dropout_embedding, noise, locked=True)
+        return self.stack(x, lengths, state, noise)  # type: ignore[no-any-return]
+
+    def logits(self, h: Tensor) -> Tensor:
+        """(..., H) -> (..., V)"""
+        if self.options.tied:
+            return F.linear(self.project(h), self.embed.weight, self.bias)
+        return self.out(h)  # type: ignore[no-any-return]
+
+    def forward(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
+        predicted = (lengths - 1).clamp(min=0)
+        skip = torch.from_numpy(streams.unscored(inputs.cpu().numpy())).to(inputs.device)
+        if inputs.shape[1] < 2 or len(inputs) == 0:
+            return self.embed.weight.new_zeros(len(inputs), 2)
+        h, _ = self.read(inputs[:, :-1], predicted, None, noise)
+        h = dropout(h, self.model.dropout_output, noise, locked=True)
+        t = torch.arange(h.shape[1], device=h.device)
+        scored = (t < predicted[:, None]) & (t >= skip[:, None])
+        nats = self.nats(h[scored], inputs[:, 1:][scored])
+        sums = nats.new_zeros(len(inputs), dtype=torch.float64).index_add_(0, scored.nonzero()[:, 0], nats.double())
+        return torch.stack([sums, scored.sum(1).double()], 1)
+
+    def nats(self, h: Tensor, targets: Tensor) -> Tensor:
+        """(N, H), (N,) -> (N,) -log p of each target, a few of them at a time."""
+        size = max(1, LOGITS // len(self.embed.weight))
+        parts = zip(torch.split(h, size), torch.split(targets, size), strict=True)
+        return torch.cat([F.cross_entropy(self.logits(a), b, reduction="none") for a, b in parts])
+
+
+@register
+@dataclass
+class Generate:
+    config: Config
+    options: Options
+    text: TextPreparer
+    ends: bool
+    """Whether training held several texts, so that where one ends is known; a model of one text never ends."""
+
+    streams: ClassVar[bool] = True
+    Options = Options
+    Record = Generated
+    monitor = "likelihood"
+    """The geometric mean of the probabilities given to what came: 1 / perplexity."""
+
+    @classmethod
+    def fit(cls, examples: Sequence[Example], config: Config, said: Say = lambda _: None) -> Self:
+        options = check(Options, config.task.options, "/task")
+        _refuse_no_use(config)
+        texts = [e.input for e in examples]
+        text = TextPreparer.fit(texts, config.text, said)
+        said(f"{text.kind}: {len(text.vocabulary):,} tokens in the vocabulary")
+        return cls(config, options, text, len(texts) > 1)
+
+    def encode(self, examples: Sequence[Example]) -> Dataset:
+        """`targets` (P, 2): how many characters of the user's text a scored row stands for, and how many
+        tokens in it are unknown."""
+        ids = self.text.encode([e.input for e in examples])
+        texts = [_from_the_beginning(each) for each in ids]
+        rows, targets = [], []
+        for example, text in zip(examples, texts, strict=True):
+            pieces = streams.scoring_rows(text)
+            share = len(example.input) / max(1, len(text) - 1)
+            for piece in pieces:
+                scored = piece[1 + int(streams.unscored(piece[None])[0]) :]
+                rows.append(piece)
+                targets.append((share * len(scored), int((scored == UNKNOWN).sum())))
+        stream = np.concatenate(texts) if texts else np.empty(0, np.int32)
+        return Dataset(rows, np.array(targets, np.float64).reshape(-1, 2), (ids.cut.texts, ids.cut.tokens), stream)
+
+    def plan(self, data: Dataset, epoch: int) -> list[np.ndarray]:
+        assert data.stream is not None
+        train, steps = self.config.train, self.options.bptt
+        lanes = max(1, min(train.batch_size, train.batch_tokens // steps))
+        return streams.plan(len(data.stream) - 1, lanes, steps, seed=self.config.seed, epoch=epoch)
+
+    def collate(self, data: Dataset, index: np.ndarray) -> Batch:
+        """index (B,): rows to score; (B, 2): windows of the stream to learn from, with their targets."""
+        if index.ndim == 1:
+            return Batch(*pad([data.rows[i] for i in index]))
+        stream = data.stream
+        assert stream is not None
+        inputs, lengths = pad([stream[start:end] for start, end in index])
+        return Batch(inputs, lengths, pad([stream[start + 1 : end + 1] for start, end in index])[0])
+
+    def network(self, seed: int) -> LanguageNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return LanguageNetwork(self.config.model, self.options, len(self.text.vocabulary))
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> LanguageNetwork:
+        """The network whose state dict was saved. Raises BundleError naming the tensor that does not fit."""
+        vocabulary, _ = sizes(tensors, "embed.weight", torch.float32, 2)
+        if vocabulary != len(self.text.vocabulary):
+            raise unfit("embed.weight", f"{vocabulary:,} rows, but {len(self.text.vocabulary):,} tokens known")
+        with torch.device("meta"):
+            network = LanguageNetwork(self.config.model, self.options, vocabulary)
+        fill(network, tensors)
+        return network.eval()
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        """outputs (B, 2) of whole rows -> (nats, tokens)."""
+        return outputs[:, 0].sum(), int(outputs[:, 1].sum())
+
+    def learn(
+        self, network: LanguageNetwork, batch: Batch, noise: Noise, carry: dict[str, Tensor]
+    ) -> tuple[Tensor, int]:
+        """The sum of nats of a batch of windows, and of AR and TAR for each of its tokens; their number."""
+        assert batch.targets is not None
+        inputs, lengths = on_device(batch, network)
+        targets = torch.from_numpy(batch.targets).to(inputs.device)
+        with rounding(self.config):
+            raw, states = network.read(inputs, lengths, _states(network.stack, carry, len(inputs)), noise)
+        carry.clear()
+        carry.update({f"{i}.{k}": t.detach() for i, s in enumerate(states) for k, t in s._asdict().items()})
+        h = dropout(raw, network.model.dropout_output, noise, locked=True)
+        real = torch.arange(h.shape[1], device=h.device) < lengths[:, None]
+        with rounding(self.config):
+            logits = network.logits(h[real])
+        total = F.cross_entropy(logits.float(), targets[real], reduction="sum")
+        count, full = int(lengths.sum()), int(lengths.min())  # the last windows of an epoch differ by one
+        if self.options.ar:
+            total = total + count * self.options.ar * h[:, :full].pow(2).mean()
+        if self.options.tar and full > 1:
+            total = total + count * self.options.tar * raw[:, :full].diff(dim=1).pow(2).mean()
+        return total, count
+
+    def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
+        return measures["language"](outputs[:, 0], outputs[:, 1], targets[:, 0], targets[:, 1])
+
+    def finish(self, network: nn.Module, train: Dataset, valid: Dataset, **tools: Any) -> None:
+        """Nothing is fitted after the gradient steps."""
+
+    def passages(self, inputs: Sequence[str]) -> list[str]:
+        """The lines that are long enough to be told again."""
+        return [line for text in inputs for line in text.splitlines() if len(line.strip()) >= PASSAGE]
+
+    def files(self) -> dict[str, bytes]:
+        return {**self.text.files(), SETTINGS: bundle.canonical({"ends": self.ends})}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
+        try:
+            ends = bool(json.loads(files[SETTINGS])["ends"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BundleError(f"{SETTINGS}: missing, or not what echoic wrote (wants ends)") from None
+        return cls(config, check(Options, config.task.options, "/task"), TextPreparer.from_files(files), ends)
+
+    # Writing on
+
+    def step(self, network: LanguageNetwork) -> Step:
+        """What `decode` asks of this network: (ids (S, T), state) -> (logits (S, V), state)."""
+        device = network.embed.weight.device
+
+        def step(ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            with torch.inference_mode():
+                h, state = network.read(torch.from_numpy(ids).to(device), None, state, None)
+                return network.logits(h[:, -1]).float().cpu().numpy(), state
+
+        return step
+
+    def writer(
+        self,
+        network: LanguageNetwork,
+        prompt: str,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | np.random.Generator = 0,
+        samples: int = 1,
+        stop: Sequence[str] = (),
+    ) -> Writer:
+        """A writer that has read the whole prompt. Raises UsageError for a number that makes no sense."""
+        never = (PAD, UNKNOWN) if self.ends else (PAD, UNKNOWN, EMPTY)
+        how = How(temperature, top_k, top_p, min_p, repetition_penalty, never)
+        ids = _from_the_beginning(self.text.encode([prompt])[0])
+        stop = (stop,) if isinstance(stop, str) else stop
+        return Writer(self.step(network), self.text.decode, ids, how, seed=seed, samples=samples, stop=stop)
+
+    def generate(
+        self, network: LanguageNetwork, inputs: Sequence[str], *, length: int = 200, **options: Any
+    ) -> list[Generated]:
+        """Records, one a prompt: `length` more tokens, fewer where a text ends. Options are `writer`'s."""
+        if length < 0:
+            raise UsageError(f"length {length}: wants 0 or more tokens")
+        records = []
+        for prompt in inputs:
+            writer = _asked(self.writer, network, prompt, options)
+            writer.write(length)
+            several = writer.texts if len(writer.texts) > 1 else None
+            records.append(Generated(text=prompt, continuation=writer.texts[0], continuations=several))
+        return records
+
+    def unseen(self, prompt: str) -> list[str]:
+        """The parts of a prompt that training did not hold, each once; the network reads <unk> there."""
+        ids, spans = self.text.encode_with_offsets(prompt)
+        places = [span for token, span in zip(ids.tolist(), spans, strict=True) if token == UNKNOWN]
+        return list(dict.fromkeys(prompt[start:end] for start, end in places))
+
+
+def _asked(writer: Callable[..., Writer], network: nn.Module, prompt: str, options: Mapping[str, Any]) -> Writer:
+    known = list(Generate.writer.__kwdefaults__ or ())
+    wrong = next((name for name in options if name not in known), None)
+    if wrong is not None:
+        raise UsageError(f"generating knows no option {show(wrong)!r} (known: length, {', '.join(known)})")
+    return writer(network, prompt, **options)
+
+
+def _from_the_beginning(ids: np.ndarray) -> np.ndarray:
+    """The ids of a text with the `<empty>` in front that begins every text; an empty text is that alone."""
+    return ids if ids[0] == EMPTY else np.concatenate([np.array([EMPTY], np.int32), ids])
+
+
+def _states(stack: Stack, carry: Mapping[str, Tensor], rows: int) -> list[Any] | None:
+    """The States in `carry`, of the first `rows` lanes: those that end early are the last."""
+    if not carry:
+        return None
+    kinds: list[Any] = [cell.State for cell in stack.cells]
+    return [kind(*(carry[f"{i}.{name}"][:rows] for name in kind._fields)) for i, kind in enumerate(kinds)]
+
+
+def _refuse_no_use(config: Config) -> None:
+    usual = Config.parse({"task": {"kind": "generate"}})
+    for key in NO_USE:
+        section, name = key.split(".")
+        value, default = (getattr(getattr(each, section), name) for each in (config, usual))
+        if value != default:
+            raise ConfigError(f"{key} = {show(value)}: says nothing to a language model; leave it at {default}")

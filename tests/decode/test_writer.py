@@ -1,0 +1,94 @@
+"""From tokens to text: broken characters wait, spaces stand where they belong, stop strings end it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from echoic.core.config import TextConfig
+from echoic.core.types import EMPTY
+from echoic.decode.sampling import How, Step
+from echoic.decode.writer import Writer
+from echoic.prepare.text import TextPreparer
+
+TEXT = "The cat sat on the mat.\nNaïve 你好 😀 the end"
+GREEDY = How(temperature=0)
+
+
+def preparer(kind: str) -> TextPreparer:
+    return TextPreparer.fit([TEXT] * 2, TextConfig(tokenizer=kind, lowercase=False, min_count=1, max_vocab=300))
+
+
+def dictates(ids: np.ndarray, vocabulary: int) -> Step:
+    """A step that says `ids` one after another, whatever it is given."""
+
+    def step(given: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        place = 0 if state is None else state + 1
+        logits = np.zeros((len(given), vocabulary))
+        logits[:, ids[place] if place < len(ids) else EMPTY] = 9.0
+        return logits, place
+
+    return step
+
+
+def writer(kind: str, prompt: str, **how: Any) -> tuple[Writer, int]:
+    """One that goes on with the rest of TEXT, and how many tokens that is."""
+    fitted = preparer(kind)
+    whole, front = fitted.encode([TEXT])[0], fitted.encode([prompt])[0]
+    rest = whole[len(front) :]
+    assert (whole[: len(front)] == front).all()
+    return Writer(dictates(rest, len(fitted.vocabulary)), fitted.decode, front, GREEDY, **how), len(rest)
+
+
+@pytest.mark.parametrize("kind", ["codepoints", "bytes", "bpe", "words", "spaced"])
+def test_prompt_and_continuation_are_one_text(kind: str) -> None:
+    fitted = preparer(kind)
+    for prompt in ("The cat", "The cat sat on the mat.\nNaïve", TEXT[:-4]):
+        one, tokens = writer(kind, prompt)
+        one.write(tokens)
+        read = fitted.decode(fitted.encode([prompt])[0])
+        assert read + one.texts[0] == fitted.decode(fitted.encode([TEXT])[0])
+        assert not one.done
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
+def test_a_character_appears_when_it_is_whole(kind: str) -> None:
+    one, tokens = writer(kind, "The cat sat on the mat.")
+    pieces = list(one.stream(tokens))
+    assert "".join(pieces) == "\nNaïve 你好 😀 the end"
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_text_that_ends_is_done() -> None:
+    one, tokens = writer("codepoints", "The cat")
+    one.write(tokens + 50)
+    assert one.done
+    assert one.texts == [TEXT[7:]]
+
+
+@pytest.mark.parametrize("stop", [["mat"], ["zzz", "mat"], ["matt", "mat."], ["m"]])
+def test_a_stop_string_ends_it_and_is_not_shown(stop: list[str]) -> None:
+    one, tokens = writer("codepoints", "The cat", stop=stop)
+    pieces = list(one.stream(tokens))
+    assert "".join(pieces) == one.texts[0] == " sat on the "
+    assert one.done
+
+
+def test_what_might_become_a_stop_string_is_shown_in_the_end() -> None:
+    one, _ = writer("codepoints", "The cat", stop=["sat on a"])
+    assert list(one.stream(6)) == [" ", "sat o"]
+
+
+def test_an_empty_stop_string_stops_nothing() -> None:
+    one, tokens = writer("codepoints", "The cat", stop=["", "mat"])
+    one.write(tokens)
+    assert one.texts[0] == " sat on the "
+
+
+def test_a_sure_model_is_not_surprised() -> None:
+    one, tokens = writer("codepoints", "The cat")
+    one.write(tokens)
+    (found,) = one.perplexities
+    assert found == pytest.approx((np.exp(9) + len(preparer("codepoints").vocabulary) - 1) / np.exp(9))
