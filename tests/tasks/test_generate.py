@@ -120,7 +120,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "seed": ("1", ()),
 }
 ELSEWHERE = {"task.kind", "device", "threads", "train.checkpoint_seconds", "train.checkpoints", "train.patience"}
-ELSEWHERE |= {"train.plateau_patience"}
+ELSEWHERE |= {"train.plateau_patience", "train.bfloat16"}
 """Of the machine and the loop, tested with the classifier."""
 OTHER = {"text.vectors": '"v.txt"', "model.pool": '"mean"', "model.attention": '"dot"'}
 OTHER |= {"train.class_weights": '"balanced"', "train.augment": '"swap"'}
