@@ -67,6 +67,21 @@ def test_repeated_texts_stay_together_even_with_other_labels() -> None:
         assert not {text_key(examples[i].input) for i in train} & {text_key(examples[i].input) for i in valid}
 
 
+def test_a_text_that_is_there_many_times_does_not_speak_for_its_class() -> None:
+    examples = [*make(*("a" * 940)), *(Example("the same", "a", None, 0) for _ in range(60))]
+    for seed in range(20):
+        _, valid = split(examples, 0.1, seed)
+        assert len(valid) == 100
+        assert max(valid) < 940
+
+
+def test_large_groups_are_drawn_where_there_are_no_others() -> None:
+    examples = [Example(f"text {i}", "ab"[i % 2], f"group {i // 20}", i) for i in range(200)]
+    _, valid = split(examples, 0.1, 0)
+    assert len({i // 20 for i in valid.tolist()}) == 1
+    assert len(valid) == 20
+
+
 def test_groups_joined_by_texts_are_one_block() -> None:
     pairs = [("a", "g1"), ("b", "g1"), ("b", "g2"), ("c", "g2"), ("d", "g3"), ("e", "g3"), ("f", "g4"), ("g", "g4")]
     examples = [Example(text, "xy"[i % 2], group, i) for i, (text, group) in enumerate(pairs)]

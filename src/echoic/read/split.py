@@ -1,7 +1,8 @@
 """A validation part, drawn per class; no group and no repeated text stands on both sides.
 
 Rows that share a group or a normalised text form one block, and a block goes to one side whole, so
-that a score on the validation part is a score on texts never trained on.
+that a score on the validation part is a score on texts never trained on. One text that is there two
+hundred times would speak for half of a class there, so that large blocks are trained on.
 """
 
 from __future__ import annotations
@@ -62,13 +63,21 @@ def _blocks(examples: Sequence[Example], order: np.ndarray) -> list[list[int]]:
     return list(blocks.values())
 
 
+LARGEST = 0.1
+"""A block larger than this share of a class's validation rows is drawn only where smaller ones do not suffice."""
+
+
 def _draw(blocks: list[list[int]], strata: list[str], sizes: Counter[str], want: dict[str, int]) -> list[list[int]]:
-    """First every block that fits the classes' wants; then, for a class left without any, the
-    smallest block that leaves some rows of each of its classes to train on."""
+    """First every block that fits the classes' wants, large ones last; then, for a class left without
+    any, the smallest block that leaves some rows of each of its classes to train on."""
     taken: Counter[str] = Counter()
     valid, rest = [], []
-    for block in blocks:
-        inside = Counter(strata[i] for i in block)
+
+    def large(inside: Counter[str]) -> bool:
+        return any(count > max(1, LARGEST * want[name]) for name, count in inside.items())
+
+    counted = [(block, Counter(strata[i] for i in block)) for block in blocks]
+    for block, inside in sorted(counted, key=lambda each: large(each[1])):
         if all(taken[name] + count <= want[name] for name, count in inside.items()):
             taken.update(inside)
             valid.append(block)
