@@ -97,6 +97,26 @@ class Pool(nn.Module):
         """(R, S) attention weights, for explanation: those of one text's rows sum to 1, padding's are 0."""
         return self._weigh(_clean(states, lengths), lengths, owner, texts)
 
+    def prefixes(self, states: Tensor) -> Tensor:
+        """(T, F) -> (T, output_size): what `forward` gives for the first 1, 2, ... T steps of one text that is read
+        in one direction. Sums are carried in float64, as T may be large."""
+        if self.bidirectional:
+            raise ValueError("prefixes: a backward state has read what comes after the prefix")
+        wide = states.double()
+        if self.attention is not None:
+            scores = self.attention(states[None])[0].double()
+            weights = (scores - scores.max()).exp()[:, None]
+            return ((weights * wide).cumsum(0) / weights.cumsum(0)).to(states)
+        parts = []
+        if self.kind in ("last", "concat"):
+            parts.append(states)
+        if self.kind in ("mean", "concat"):
+            count = torch.arange(1, len(states) + 1, device=states.device)[:, None]
+            parts.append((wide.cumsum(0) / count).to(states))
+        if self.kind in ("max", "concat"):
+            parts.append(states.cummax(0).values)
+        return torch.cat(parts, 1)
+
     def _weigh(self, states: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
         if self.attention is None:
             raise ValueError(f"weights: pool={self.kind} has none; only pool=attention does")
