@@ -36,7 +36,7 @@ from echoic.core.errors import (
     show,
 )
 
-VERBS = ("train", "evaluate", "predict", "check", "tune", "data", "demo", "doctor", "cells", "tasks")
+VERBS = ("train", "evaluate", "predict", "explain", "check", "tune", "data", "demo", "doctor", "cells", "tasks")
 """In the order of `echoic --help`; each is a module of this package."""
 
 EXTRAS = {

@@ -59,7 +59,7 @@ def error(total: float, difference: float) -> float:
 
 def gradient_x_input(score: Score, x: Tensor) -> np.ndarray:
     """x (T, D) -> (T,)."""
-    return _gradients(score, x[None], x)[0]
+    return np.asarray(_gradients(score, x[None], x)[0])
 
 
 def integrated_gradients(
@@ -86,7 +86,7 @@ def _path(score: Score, x: Tensor, points: int) -> np.ndarray:
     places, weights = np.polynomial.legendre.leggauss(points)
     along = torch.as_tensor((places + 1) / 2, dtype=x.dtype, device=x.device)
     size = max(1, PATH_TOKENS // len(x))
-    parts = [_gradients(score, part[:, None, None] * x, x) for part in along.split(size)]
+    parts = [_gradients(score, part[:, None, None] * x, x) for part in torch.split(along, size)]
     return np.asarray((weights / 2) @ np.concatenate(parts))
 
 

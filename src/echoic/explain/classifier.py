@@ -13,11 +13,10 @@ from typing import Any
 from echoic.core.errors import UsageError, nearest, show
 from echoic.explain.attribute import TOLERANCE, Attribution, gradient_x_input, integrated_gradients, occlusion
 from echoic.explain.reading import Reading
-from echoic.explain.record import Explanation, Token
+from echoic.explain.record import METHODS, Explanation, Token
 from echoic.explain.trace import labels_that_led, moves, turns
 from echoic.tasks.classify import ClassifierNetwork, Classify
 
-METHODS = ("integrated-gradients", "gradient-x-input", "occlusion", "attention", "trace")
 MOST_HIDDEN = 1024
 """Of a text with more tokens than this, neighbours are hidden together."""
 

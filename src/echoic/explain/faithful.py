@@ -12,6 +12,7 @@ difference (bootstrap over texts) lies above zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,9 @@ from pydantic import BaseModel, Field
 
 from echoic.core.types import EMPTY, pad
 from echoic.evaluate.intervals import paired_bootstrap
-from echoic.explain.classifier import METHODS, attribute
+from echoic.explain.classifier import attribute
 from echoic.explain.reading import Reading
+from echoic.explain.record import METHODS
 from echoic.explain.trace import moves
 from echoic.tasks.classify import ClassifierNetwork, Classify
 
@@ -76,7 +78,7 @@ def aopc(answer: Answer, ids: np.ndarray, rankings: Sequence[np.ndarray]) -> np.
 
 def measure(
     task: Classify,
-    network: ClassifierNetwork,
+    network: Any,
     texts: Iterable[str],
     methods: Sequence[str] | None = None,
     seed: int = 0,

@@ -53,10 +53,11 @@ def shares(path: NgramPath, ids: Tensor, column: int) -> np.ndarray:
     """(T,) ids -> (T,) float64: what each token gives to logit `column`; their sum is the logit less its bias."""
     found = known(path, ids)
     weight = path.weight[:, column].double().cpu().numpy()[found.slot] / (found.times * found.length)
-    out = np.zeros(len(ids) + 1)
-    np.add.at(out, found.first, weight)
-    np.add.at(out, found.first + found.length, -weight)
-    return out.cumsum()[:-1]
+    out = np.zeros(len(ids))
+    for k in range(int(path.order)):
+        inside = found.length > k
+        np.add.at(out, found.first[inside] + k, weight[inside])
+    return out
 
 
 def prefixes(path: NgramPath, ids: Tensor) -> Tensor:

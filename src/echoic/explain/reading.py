@@ -100,7 +100,7 @@ class Reading:
 
         def in_batches(hidden: Tensor) -> Tensor:
             with torch.no_grad():
-                return torch.cat([of(part) for part in hidden.split(self.batch)])
+                return torch.cat([of(part) for part in torch.split(hidden, self.batch)])
 
         return in_batches
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, Field
+
+METHODS = ("integrated-gradients", "gradient-x-input", "occlusion", "attention", "trace")
 
 
 class Token(BaseModel):
@@ -39,3 +43,7 @@ class Explanation(BaseModel):
     )
     turns: list[Turn] | None = Field(None, description="of trace: where the model changed its mind")
     notes: list[str] = []
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: without what the method does not use, but for `completeness`, which is then null."""
+        return self.model_dump(exclude_defaults=True) | {"completeness": self.completeness}

@@ -53,7 +53,7 @@ def _prefix_by_prefix(reading: Reading, window: int) -> Tensor:
     """logits_r of the prefixes that end after `window`, 2 `window`, ... tokens, and of the whole text."""
     steps = len(reading.ids)
     ends = torch.arange(window, steps + window, window, device=reading.ids.device).clamp(max=steps)
-    return torch.cat([reading.recurrent(reading.ids.expand(len(n), -1), n) for n in ends.split(reading.batch)])
+    return torch.cat([reading.recurrent(reading.ids.expand(len(n), -1), n) for n in torch.split(ends, reading.batch)])
 
 
 def moves(reading: Reading, probabilities: Probabilities, column: int) -> tuple[np.ndarray, np.ndarray, int]:

@@ -106,7 +106,7 @@ class Pool(nn.Module):
         if self.attention is not None:
             scores = self.attention(states[None])[0].double()
             weights = (scores - scores.max()).exp()[:, None]
-            return ((weights * wide).cumsum(0) / weights.cumsum(0)).to(states)
+            return ((weights * wide).cumsum(0) / weights.cumsum(0)).to(states)  # type: ignore[no-any-return]
         parts = []
         if self.kind in ("last", "concat"):
             parts.append(states)
