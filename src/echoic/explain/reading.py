@@ -17,6 +17,7 @@ from torch import Tensor
 from echoic.core.types import PAD, UNKNOWN
 from echoic.explain import ngrams
 from echoic.explain.attribute import Score
+from echoic.layers.attention import masked_softmax
 from echoic.layers.segments import split
 from echoic.layers.unroll import valid_steps
 from echoic.tasks.classify import ClassifierNetwork
@@ -36,7 +37,7 @@ class Reading:
     def __init__(self, network: ClassifierNetwork, ids: np.ndarray) -> None:
         self.network = network
         self.ids = torch.as_tensor(ids.astype(np.int64), device=network.out.weight.device)
-        with torch.no_grad():
+        with torch.inference_mode():
             self.rows, self.lengths, self.owner = self._split(self.ids[None])
             self.states = network.states(self.rows, self.lengths)
             self.kept = network.pool.rows(self.states, self.lengths)
@@ -71,9 +72,9 @@ class Reading:
 
     def attention(self) -> np.ndarray:
         """(T,) weights, which sum to one."""
-        with torch.no_grad():
-            weights = self.network.pool.weights(self.states, self.lengths, self.owner, 1)
-        return weights[valid_steps(self.lengths, weights.shape[1])].double().cpu().numpy()
+        scores = self.kept["scores"]
+        valid = valid_steps(self.lengths, scores.shape[1])
+        return np.asarray(masked_softmax(scores, valid, self.owner, 1)[valid].double().cpu())
 
     def recurrent(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """logits_r (V, C) of variants (V, T) of this text: tokens changed, or the end cut off by `lengths`.
@@ -99,7 +100,7 @@ class Reading:
             return logits[:, column]
 
         def in_batches(hidden: Tensor) -> Tensor:
-            with torch.no_grad():
+            with torch.inference_mode():
                 return torch.cat([of(part) for part in torch.split(hidden, self.batch)])
 
         return in_batches

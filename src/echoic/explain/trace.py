@@ -27,7 +27,7 @@ Probabilities = Callable[[np.ndarray], np.ndarray]
 """Logits (N, C) -> probabilities (N, C): the task's own."""
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def beliefs(reading: Reading) -> tuple[Tensor, int]:
     """(logits (T, C) after each token, window): neighbours of one window have those of the last of them."""
     network, steps = reading.network, len(reading.ids)

@@ -58,14 +58,16 @@ class Pool(nn.Module):
 
     def rows(self, states: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """(R, S, F), (R,) -> what `join` needs, R rows each: `end`, `sum`, `top` (R, F) of kinds last, mean, max;
-        of attention `energy` (R, 1), the log of the row's sum of exp(e_j), and `context` (R, F), its own answer."""
+        of attention `energy` (R, 1), the log of the row's sum of exp(e_j), and `context` (R, F), its own answer;
+        beside them `scores` (R, S), the e_j themselves, for those who want the weights."""
         valid = valid_steps(lengths, states.shape[1])
         if self.kind not in ("last", "max"):
             states = _clean(states, lengths)
         if self.attention is not None:
             scores = self.attention(states)
             energy = scores.masked_fill(~valid, -math.inf).logsumexp(1, keepdim=True)
-            return {"energy": energy, "context": attend(states, masked_softmax(scores, valid))}
+            context = attend(states, masked_softmax(scores, valid))
+            return {"energy": energy, "context": context, "scores": scores}
         kept = {}
         if self.kind in ("last", "concat"):
             kept["end"] = self._end(states, lengths)
