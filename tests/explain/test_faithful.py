@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from echoic.core.errors import DataError
 from echoic.core.types import EMPTY
 from echoic.explain import faithful
 from echoic.explain.faithful import FEW, aopc, measure, summary, without
@@ -75,6 +76,12 @@ def test_methods_that_find_the_telling_word_are_faithful_and_the_reverse_is_not(
     ranking = faithful._ranking
     monkeypatch.setattr(faithful, "_ranking", lambda *given: ranking(*given)[::-1])
     assert measure(model.task, model.network, texts, ["occlusion"]).best is None
+
+
+def test_without_a_text_nothing_is_measured() -> None:
+    model = trained("model.pool=mean")
+    with pytest.raises(DataError, match="no text"):
+        measure(model.task, model.network, [])
 
 
 def test_random_words_depend_on_the_seed_alone() -> None:

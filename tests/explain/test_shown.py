@@ -83,11 +83,11 @@ def test_the_page_is_safe_whole_and_needs_nothing() -> None:
     found = nasty()
     source = html(found)
     read = Read(source)
-    assert {tag for tag, _ in read.tags} & {"script", "img", "link", "iframe", "object", "base", "form", "b"} <= {"b"}
+    assert not {tag for tag, _ in read.tags} & {"script", "img", "link", "iframe", "object", "base", "form"}
     names = {name for _, values in read.tags for name in values}
     assert not names & {"src", "href", "srcset", "action"}
     assert not [name for name in names if name.startswith("on")]
-    assert not re.search(r"url\(|@import|https?:", source.replace(html([PLAIN])[:0], ""))
+    assert not re.search(r"url\(|@import|https?:", source)
     assert (
         "meta",
         {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"},

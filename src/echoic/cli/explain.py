@@ -10,7 +10,7 @@ import typer
 
 from echoic.cli.evaluate import open_model
 from echoic.cli.options import Reading, RunFolder, Talk, verb
-from echoic.cli.output import hint, listener, render, say, say_json
+from echoic.cli.output import listener, render, say, say_json
 from echoic.cli.predict import counted, texts_of, whole
 from echoic.core.errors import UsageError, show
 from echoic.explain.record import METHODS
@@ -99,5 +99,5 @@ def _write(found: list[Any], html: Path | None, png: Path | None, quiet: bool) -
     if png is not None:
         from echoic.explain.picture import write_png
 
-        write_png(png, found, hint if not quiet else listener(True))
+        write_png(png, found, listener(quiet))
         listener(quiet)(f"the picture: {show(png, 200)}")

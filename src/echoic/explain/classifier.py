@@ -32,16 +32,12 @@ def attribute(reading: Reading, column: int, method: str) -> Attribution:
         return occlusion(reading.hiding(column), len(reading.ids), MOST_HIDDEN)
     if method != "attention":
         raise UsageError(f"--method {show(method)}: there is none of that name{nearest(method, METHODS)}")
-    require_attention(reading.network)
-    return Attribution(reading.attention())
-
-
-def require_attention(network: ClassifierNetwork) -> None:
-    if network.pool.attention is None:
+    if reading.network.pool.attention is None:
         raise UsageError(
-            f"this model has no attention weights (its pooling is {network.pool.kind}): "
+            f"this model has no attention weights (its pooling is {reading.network.pool.kind}): "
             "take integrated-gradients, or train with --set model.pool=attention"
         )
+    return Attribution(reading.attention())
 
 
 def explain(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, Field
 
+from echoic.core.errors import DataError
 from echoic.core.types import EMPTY, pad
 from echoic.evaluate.intervals import paired_bootstrap
 from echoic.explain.classifier import attribute
@@ -83,7 +84,9 @@ def measure(
     methods: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Faithfulness:
-    """AOPC of each method (all that this model has) on these texts, beside random deletions."""
+    """AOPC of each method (all that this model has) on these texts, beside random deletions.
+
+    Raises DataError without a text."""
     if methods is None:
         methods = [m for m in METHODS if m != "attention" or network.pool.attention is not None]
     rows = []
@@ -96,7 +99,9 @@ def measure(
         rankings += [draws.permutation(len(ids)) for _ in range(DRAWS)]
         falls = aopc(_answer(task, network, column), ids, rankings)
         rows.append([*falls[: len(methods)], falls[len(methods) :].mean()])
-    return summary(np.array(rows).reshape(-1, len(methods) + 1), methods, seed)
+    if not rows:
+        raise DataError("no text to delete words from")
+    return summary(np.array(rows), methods, seed)
 
 
 def summary(falls: np.ndarray, methods: Sequence[str], seed: int = 0) -> Faithfulness:
