@@ -191,6 +191,12 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return given.astype(np.int64)
         return [tuple(self.classes_[row].tolist()) for row in given]
 
+    def explain(self, X: Sequence[str], method: str = "integrated-gradients", label: Any = None) -> list[Any]:
+        """Why each text is answered as it is: one `echoic.explain.record.Explanation` a text, of the label answered
+        or of `label`, with a score for every token and its place in the text."""
+        check_is_fitted(self)
+        return self.model_.explain(_texts(X), method, None if label is None else str(label))
+
     def score(self, X: Sequence[str], y: Any, sample_weight: Any = None) -> float:
         """The share of texts answered right: multilabel, with all their labels; soft, with the most probable one."""
         targets = read_targets(y, self.multilabel)

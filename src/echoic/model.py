@@ -68,6 +68,18 @@ class Model:
             raise UsageError(f"this model does {self.config.task.kind}; only a language model generates")
         return self.predict([prompt], **options)[0]
 
+    def explain(
+        self, inputs: Sequence[str], method: str = "integrated-gradients", label: str | None = None
+    ) -> list[Any]:
+        """Why it answers as it does: an `explain.record.Explanation` of each input, of the label answered unless
+        another is named. Raises UsageError for a method that this model has not."""
+        from echoic.explain.classifier import explain
+
+        _require_list(inputs)
+        if self.config.task.kind != "classify":
+            raise UsageError(f"this model does {self.config.task.kind}; only a classifier is explained")
+        return [explain(self.task, self.network, text, method, label) for text in inputs]
+
     def predict_stream(self, inputs: Iterable[Any], chunk: int = 1024, **options: Any) -> Iterator[Any]:
         """The same for any number of inputs, `chunk` of them in memory at a time."""
         _require_list(inputs)

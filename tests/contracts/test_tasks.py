@@ -245,6 +245,13 @@ def check_noise_acts_only_when_handed_in(it: Trained) -> None:
     assert not torch.equal(network(inputs, lengths, Noise(0, 1)), network(inputs, lengths))
 
 
+def check_attributions_sum_to_the_difference(it: Trained) -> None:
+    """|sum of scores - d| / max(|d|, 0.05), d being the answer's logit less that of the zero embedding."""
+    for found in it.journey.model.explain([e.input for e in it.test[:5]]):
+        total = sum(token.score for token in found.tokens)
+        assert abs(total - found.difference) / max(abs(found.difference), 0.05) <= 0.01
+
+
 def check_records(it: Trained) -> None:
     """Every answer is the task's Record, and JSON brings it back."""
     model = it.journey.model
@@ -321,6 +328,7 @@ CHECKS = [
     check_the_batch_is_irrelevant,
     check_padding_is_irrelevant,
     check_noise_acts_only_when_handed_in,
+    check_attributions_sum_to_the_difference,
     check_records,
 ]
 

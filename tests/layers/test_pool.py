@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from echoic.layers import segments
+from echoic.layers.attention import masked_softmax
 from echoic.layers.pool import WIDTH, Pool
 
 H, T = 3, 7
@@ -60,6 +61,27 @@ def test_concat_is_last_mean_max() -> None:
     y = states(bidirectional=True)
     parts = [pool(kind, bidirectional=True)(y, LENGTHS, WHOLE, 3) for kind in ("last", "mean", "max")]
     assert torch.equal(pool("concat", bidirectional=True)(y, LENGTHS, WHOLE, 3), torch.cat(parts, 1))
+
+
+@pytest.mark.parametrize("attention", ["additive", "dot"])
+@pytest.mark.parametrize("kind", WIDTH)
+def test_prefixes_are_what_each_prefix_gives(kind: str, attention: str) -> None:
+    layer, y = pool(kind, attention=attention), states()[:1]
+    wanted = [layer(y[:, :n], torch.tensor([n]), WHOLE[:1], 1)[0] for n in range(1, T + 1)]
+    assert torch.allclose(layer.prefixes(y[0]), torch.stack(wanted), atol=1e-12)
+
+
+def test_a_backward_state_has_no_prefixes() -> None:
+    with pytest.raises(ValueError, match="comes after the prefix"):
+        pool("max", bidirectional=True).prefixes(states(bidirectional=True)[0])
+
+
+def test_the_scores_that_attention_keeps_are_those_of_its_weights() -> None:
+    layer, y = pool("attention"), states()
+    rows, lengths, owner = cut(y, 3)
+    kept = layer.rows(rows, lengths)
+    weights = masked_softmax(kept["scores"], torch.arange(3) < lengths[:, None], owner, 3)
+    assert torch.equal(weights, layer.weights(rows, lengths, owner, 3))
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])

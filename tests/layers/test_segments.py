@@ -41,6 +41,17 @@ def test_short_texts_are_handed_back_untouched() -> None:
     assert owner.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("size", [2, 3, 9])
+def test_embedded_tokens_are_cut_where_their_ids_are(size: int) -> None:
+    x, n = batch([7, 2, 5])
+    table = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    table[0] = 0.0
+    rows, *rest = segments.split(x, n, size)
+    embedded, *others = segments.split(table[x], n, size)
+    assert torch.equal(embedded, table[rows])
+    assert all(torch.equal(a, b) for a, b in zip(rest, others, strict=True))
+
+
 def test_an_empty_row_among_long_texts_keeps_its_place() -> None:
     x, _ = batch([5, 1])
     _, row_lengths, owner = segments.split(x, torch.tensor([5, 0]), 2)

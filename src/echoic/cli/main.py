@@ -36,7 +36,9 @@ from echoic.core.errors import (
     show,
 )
 
-VERBS = ("train", "evaluate", "predict", "generate", "check", "tune", "data", "demo", "doctor", "cells", "tasks")
+VERBS = (
+    "train", "evaluate", "predict", "explain", "generate", "check", "tune", "data", "demo", "doctor", "cells", "tasks",
+)  # fmt: skip
 """In the order of `echoic --help`; each is a module of this package."""
 
 EXTRAS = {

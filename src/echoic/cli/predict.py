@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel
@@ -19,8 +19,13 @@ from echoic.cli.output import hint, listener, say, say_json, to_json
 from echoic.core import durable
 from echoic.core.errors import CannotCreate, DataError, UsageError, show
 
+if TYPE_CHECKING:
+    from echoic.model import Model
+
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LINES = (".jsonl", ".ndjson")
+
+Each = TypeVar("Each")
 
 
 @verb
@@ -49,20 +54,14 @@ def predict(
     if output is not None:
         _creatable(output, input, force)
     for number, text in enumerate(texts or [], 1):
-        _whole(text, number)
+        whole(text, number)
     model = open_model(run, device)
     options: dict[str, Any] = {} if min_confidence is None else {"min_confidence": min_confidence}
     if input is None:
         _show([record_dict(r) for r in model.predict(texts or [], **options)], talk.json)
         return
-    from echoic.read.columns import Columns
-    from echoic.read.tables import stream_texts
-
-    trained = model.config.data
-    data = reading.over(trained.model_copy(update={"text": None, "label": None, "soft_labels": (), "group": None}))
-    like = Columns(trained.text) if trained.text else None
-    examples = stream_texts(input, data, said=listener(talk.quiet), like=like)
-    records = (record_dict(r) for r in model.predict_stream((e.input for e in examples), **options))
+    texts_in = texts_of(model, input, reading, talk.quiet)
+    records = (record_dict(r) for r in model.predict_stream(texts_in, **options))
     if output is None:
         for record in records:
             _show_one(record, talk.json)
@@ -72,6 +71,17 @@ def predict(
         say_json({"output": show(output, 4096), "predictions": count})
     elif not talk.quiet:
         hint(f"{count:,} answers in {show(output, 200)}")
+
+
+def texts_of(model: Model, source: str, reading: Reading, quiet: bool) -> Iterator[str]:
+    """The texts of a file, one after another, from the column that the model was trained on unless another is named."""
+    from echoic.read.columns import Columns
+    from echoic.read.tables import stream_texts
+
+    trained = model.config.data
+    data = reading.over(trained.model_copy(update={"text": None, "label": None, "soft_labels": (), "group": None}))
+    like = Columns(trained.text) if trained.text else None
+    return (example.input for example in stream_texts(source, data, said=listener(quiet), like=like))
 
 
 def record_dict(record: BaseModel) -> dict[str, Any]:
@@ -104,7 +114,8 @@ def _creatable(output: Path, input: str | None, force: bool) -> None:
         raise CannotCreate(f"{show(output, 200)}: exists already; --force replaces it")
 
 
-def _whole(text: str, number: int) -> None:
+def whole(text: str, number: int) -> None:
+    """Raises DataError for an argument that was no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -205,7 +216,7 @@ def _flat(record: Mapping[str, Any], separator: str) -> dict[str, Any]:
     return out
 
 
-def counted(records: Iterable[dict[str, Any]], quiet: bool) -> Iterator[dict[str, Any]]:
+def counted(records: Iterable[Each], quiet: bool) -> Iterator[Each]:
     """The records as they pass, with their number and pace on a terminal."""
     if quiet or not sys.stderr.isatty():
         yield from records

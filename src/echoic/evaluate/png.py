@@ -89,9 +89,15 @@ def _shown(names: Sequence[str], said: Callable[[str], None]) -> tuple[list[str]
 
 
 def fonts_for(wanted: set[int]) -> list[str] | None:
-    """Installed font families that together have a glyph for every code point: matplotlib's own first,
-    then those for Chinese, Japanese and Korean, then the rest by name. None if there are none (Last
-    Resort, which comes with matplotlib, has a box for everything and does not count)."""
+    """Installed font families that together have a glyph for every code point, or None if there are none."""
+    fonts, missing = covering(wanted)
+    return None if missing else fonts
+
+
+def covering(wanted: set[int]) -> tuple[list[str], set[int]]:
+    """(installed font families that together have as many of these code points as can be had, those they have not):
+    matplotlib's own first, then those for Chinese, Japanese and Korean, then the rest by name. (Last
+    Resort, which comes with matplotlib, has a box for everything and does not count.)"""
     from matplotlib.font_manager import fontManager, get_font
 
     files = {
@@ -101,6 +107,8 @@ def fonts_for(wanted: set[int]) -> list[str] | None:
     }
     chosen, missing = ["DejaVu Sans"], set(wanted)
     for name in sorted(files, key=lambda name: (name != "DejaVu Sans", not name.startswith(CJK), name)):
+        if not missing:
+            break
         try:
             has = set(get_font(files[name]).get_charmap())
         except (OSError, RuntimeError):
@@ -108,6 +116,4 @@ def fonts_for(wanted: set[int]) -> list[str] | None:
         if missing & has and name not in chosen:
             chosen.append(name)
         missing -= has
-        if not missing:
-            return chosen
-    return None
+    return chosen, missing

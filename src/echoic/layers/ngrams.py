@@ -65,11 +65,15 @@ class NgramPath(nn.Module):
     def slots(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T), (B,) -> slots (B, T * order) sorted in each row, and which of them count."""
         hashed = hashes(ids, lengths, int(self.order)).sort(1).values
-        size = self.check.shape[0]
-        slot = hashed.clamp_min(0) % size
-        known = (hashed >= 0) & (self.check[slot] == torch.div(hashed, size, rounding_mode="floor"))
+        slot, known = self.owned(hashed)
         repeated = torch.nn.functional.pad(hashed[:, 1:] == hashed[:, :-1], (1, 0))
         return slot, known & ~repeated
+
+    def owned(self, hashed: Tensor) -> tuple[Tensor, Tensor]:
+        """Hashes of any shape -> their slots, and which of them own theirs: the n-grams that are known."""
+        size = self.check.shape[0]
+        slot = hashed.clamp_min(0) % size
+        return slot, (hashed >= 0) & (self.check[slot] == torch.div(hashed, size, rounding_mode="floor"))
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) ids, (B,) lengths -> (B, C) logits."""

@@ -58,14 +58,16 @@ class Pool(nn.Module):
 
     def rows(self, states: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """(R, S, F), (R,) -> what `join` needs, R rows each: `end`, `sum`, `top` (R, F) of kinds last, mean, max;
-        of attention `energy` (R, 1), the log of the row's sum of exp(e_j), and `context` (R, F), its own answer."""
+        of attention `energy` (R, 1), the log of the row's sum of exp(e_j), and `context` (R, F), its own answer;
+        beside them `scores` (R, S), the e_j themselves, for those who want the weights."""
         valid = valid_steps(lengths, states.shape[1])
         if self.kind not in ("last", "max"):
             states = _clean(states, lengths)
         if self.attention is not None:
             scores = self.attention(states)
             energy = scores.masked_fill(~valid, -math.inf).logsumexp(1, keepdim=True)
-            return {"energy": energy, "context": attend(states, masked_softmax(scores, valid))}
+            context = attend(states, masked_softmax(scores, valid))
+            return {"energy": energy, "context": context, "scores": scores}
         kept = {}
         if self.kind in ("last", "concat"):
             kept["end"] = self._end(states, lengths)
@@ -96,6 +98,26 @@ class Pool(nn.Module):
     def weights(self, states: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
         """(R, S) attention weights, for explanation: those of one text's rows sum to 1, padding's are 0."""
         return self._weigh(_clean(states, lengths), lengths, owner, texts)
+
+    def prefixes(self, states: Tensor) -> Tensor:
+        """(T, F) -> (T, output_size): what `forward` gives for the first 1, 2, ... T steps of one text that is read
+        in one direction. Sums are carried in float64, as T may be large."""
+        if self.bidirectional:
+            raise ValueError("prefixes: a backward state has read what comes after the prefix")
+        wide = states.double()
+        if self.attention is not None:
+            scores = self.attention(states[None])[0].double()
+            weights = (scores - scores.max()).exp()[:, None]
+            return ((weights * wide).cumsum(0) / weights.cumsum(0)).to(states)  # type: ignore[no-any-return]
+        parts = []
+        if self.kind in ("last", "concat"):
+            parts.append(states)
+        if self.kind in ("mean", "concat"):
+            count = torch.arange(1, len(states) + 1, device=states.device)[:, None]
+            parts.append((wide.cumsum(0) / count).to(states))
+        if self.kind in ("max", "concat"):
+            parts.append(states.cummax(0).values)
+        return torch.cat(parts, 1)
 
     def _weigh(self, states: Tensor, lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
         if self.attention is None:

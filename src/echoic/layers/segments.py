@@ -18,13 +18,14 @@ from echoic.core.types import PAD
 
 
 def split(x: Tensor, lengths: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, T) ids, (B,) lengths -> rows (R, S), their lengths (R,), the text that owns each (R,); S = min(T, size).
+    """(B, T, ...) ids or embedded tokens, (B,) lengths -> rows (R, S, ...), their lengths (R,), the text that owns
+    each (R,); S = min(T, size).
 
     A text of n tokens becomes max(1, ceil(n / size)) rows; all but its last are full.
     """
     if size < 1:
         raise ValueError(f"size: expected at least 1, got {size}")
-    texts, steps = x.shape
+    texts, steps, *features = x.shape
     owner = torch.arange(texts, device=x.device)
     if steps <= size:
         return x, lengths, owner
@@ -32,7 +33,8 @@ def split(x: Tensor, lengths: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor
     start = size * torch.arange(pieces, device=x.device)
     left = lengths[:, None] - start
     kept = (left > 0) | (start == 0)
-    rows = torch.nn.functional.pad(x, (0, pieces * size - steps), value=PAD).view(texts, pieces, size)
+    behind = (*[0, 0] * len(features), 0, pieces * size - steps)
+    rows = torch.nn.functional.pad(x, behind, value=PAD).view(texts, pieces, size, *features)
     return rows[kept], left.clamp(0, size)[kept], owner[:, None].expand(texts, pieces)[kept]
 
 

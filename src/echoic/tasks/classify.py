@@ -89,20 +89,30 @@ class ClassifierNetwork(nn.Module):
         self.model = model
 
     def recurrent(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
-        """logits_r (B, C). A text longer than `segment` is read in segments and pooled over them all.
+        """logits_r (B, C) of ids (B, T), or of tokens that are embedded already (B, T, D).
 
-        Without noise the rows run in slices of SLICE_TOKENS, of whose states only what pooling needs is
-        kept. With noise they run as one, since a mask drawn for a batch does not part into slices.
+        A text longer than `segment` is read in segments and pooled over them all.
         """
         rows, row_lengths, owner = split(inputs, lengths, self.model.segment)
+        pooled = self.pool.join(self.rows(rows, row_lengths, noise), row_lengths, owner, len(inputs))
+        return self.out(dropout(pooled, self.model.dropout_output, noise))  # type: ignore[no-any-return]
+
+    def rows(self, rows: Tensor, lengths: Tensor, noise: Noise | None = None) -> dict[str, Tensor]:
+        """What pooling needs of each segment: rows (R, S) or (R, S, D), (R,) -> R rows each.
+
+        Without noise they run in slices of SLICE_TOKENS, of whose states nothing else is kept. With noise they
+        run as one, since a mask drawn for a batch does not part into slices.
+        """
         size = max(1, SLICE_TOKENS // max(1, rows.shape[1])) if noise is None else max(1, len(rows))
         parts = []
-        for part, part_lengths in zip(torch.split(rows, size), torch.split(row_lengths, size), strict=True):
-            states, _ = self.stack(self.embed(part, noise), part_lengths, noise=noise, want_state=False)
-            parts.append(self.pool.rows(states, part_lengths))
-        kept = {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
-        pooled = self.pool.join(kept, row_lengths, owner, len(inputs))
-        return self.out(dropout(pooled, self.model.dropout_output, noise))  # type: ignore[no-any-return]
+        for part, part_lengths in zip(torch.split(rows, size), torch.split(lengths, size), strict=True):
+            parts.append(self.pool.rows(self.states(part, part_lengths, noise), part_lengths))
+        return {name: torch.cat([each[name] for each in parts]) for name in parts[0]}
+
+    def states(self, rows: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
+        """The states of each segment: rows (R, S) or (R, S, D), (R,) -> (R, S, F)."""
+        embedded = self.embed(rows, noise) if rows.dim() == 2 else rows
+        return self.stack(embedded, lengths, noise=noise, want_state=False)[0]  # type: ignore[no-any-return]
 
     def paths(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> list[Tensor]:
         recurrent = self.recurrent(inputs, lengths, noise)

@@ -1,0 +1,49 @@
+"""What an explanation says, as every door prints it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+METHODS = ("integrated-gradients", "gradient-x-input", "occlusion", "attention", "trace")
+
+
+class Token(BaseModel):
+    text: str = Field(description="as it stands in the text; empty for `<empty>`")
+    start: int = Field(description="its place in the text as it was given, in code points")
+    end: int
+    score: float
+
+
+class Turn(BaseModel):
+    """The most probable label was another one after this token than before it."""
+
+    token: int = Field(description="index into `tokens`")
+    before: str
+    after: str
+
+
+class Explanation(BaseModel):
+    text: str
+    method: str
+    label: str = Field(description="the label that is explained: the most probable one, unless another was asked for")
+    probability: float
+    tokens: list[Token]
+    completeness: float | None = Field(
+        None, description="|sum of scores - d| / max(|d|, 0.05); none for a method that promises no sum"
+    )
+    difference: float | None = Field(
+        None, description="d: the label's logit less that of the zero embedding, which has no n-grams"
+    )
+    points: int | None = Field(None, description="points of the path of integrated gradients")
+    window: int = Field(1, description="so many neighbouring tokens were tried together, as the text is long")
+    beliefs: dict[str, list[float]] | None = Field(
+        None, description="of trace: the probability of a label after each token; labels that led somewhere"
+    )
+    turns: list[Turn] | None = Field(None, description="of trace: where the model changed its mind")
+    notes: list[str] = []
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: without what the method does not use, but for `completeness`, which is then null."""
+        return self.model_dump(exclude_defaults=True) | {"completeness": self.completeness}
