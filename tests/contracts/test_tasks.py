@@ -24,6 +24,7 @@ import torch
 from echoic import pipeline
 from echoic.core import registry
 from echoic.core.config import Config
+from echoic.core.errors import UsageError
 from echoic.core.types import PAD, Example
 from echoic.layers.dropout import Noise
 from echoic.pipeline import Journey
@@ -247,6 +248,10 @@ def check_noise_acts_only_when_handed_in(it: Trained) -> None:
 
 def check_attributions_sum_to_the_difference(it: Trained) -> None:
     """|sum of scores - d| / max(|d|, 0.05), d being the answer's logit less that of the zero embedding."""
+    if it.journey.model.config.task.kind != "classify":
+        with pytest.raises(UsageError, match="only a classifier is explained"):
+            it.journey.model.explain([it.test[0].input])
+        return
     for found in it.journey.model.explain([e.input for e in it.test[:5]]):
         total = sum(token.score for token in found.tokens)
         assert abs(total - found.difference) / max(abs(found.difference), 0.05) <= 0.01
