@@ -6,11 +6,14 @@ sanitizer ends the process by itself.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import os
 import sys
 import time
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,6 +36,7 @@ def compare_for(seconds: float) -> int:
 
     from echoic.kernels import native
     from kernels import native_calls as calls
+    from kernels.door_case import case
     from kernels.native_reference import HIDDEN, compare, reference
 
     torch.set_num_threads(1)
@@ -63,8 +67,35 @@ def compare_for(seconds: float) -> int:
             got = calls.both(core, isa, problem, n, threads=rng.choice([1, 2, 3, 4]))
             calls.forward(core, isa, problem, n, 2, train=False)
             compare(got, wanted, problem.double, gradients=not kink)
+        walk_through(case(plain_of(problem), rng.choice([1, 2])), rng)
         done += 1
     return done
+
+
+def plain_of(problem: Any) -> Any:
+    """The problem without what prediction does not know."""
+    more = {"steps": 70} if problem.steps == 12 else {}
+    return dataclasses.replace(problem, reverse=False, hidden_mask=False, candidate_mask=False, zoneout="", **more)
+
+
+def walk_through(c: Any, rng: Any) -> None:
+    """The NumPy door on every instruction set: a batch, single steps, and both in eight bits."""
+    from echoic.kernels import native
+    from kernels.door_case import check
+
+    core: Any = native.core()
+    for name in core.isas():
+        os.environ["ECHOIC_ISA"] = name
+        native.isa.cache_clear()
+        for int8 in (False, True)[: 1 + (not c.p.double)]:
+            layer = c.layer(threads=rng.choice([1, 2, 3]), int8=int8)
+            check(c, *layer.run(c.x, c.lengths, c.state), allowed=0.2 if int8 else None)
+            if c.p.batch and c.p.steps and len(c.weights) == 1:
+                stepper, state = layer.stepper(c.p.batch), None
+                for step in range(min(3, c.p.steps)):
+                    _, state = stepper.step(c.x[:, step], state)
+    del os.environ["ECHOIC_ISA"]
+    native.isa.cache_clear()
 
 
 if __name__ == "__main__":

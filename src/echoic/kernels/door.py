@@ -27,8 +27,8 @@ MATRICES, BIASES = ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh")
 PEEPHOLES = ("weight_pi", "weight_pf", "weight_po")
 LARGEST_DEPTH = 1 << 16
 """Beyond it a sum of products of eight bits may not fit 32."""
-LARGEST_BATCH = 1 << 16
-"""Rows of a stepper."""
+LARGEST_BATCH, MOST_THREADS = 1 << 16, 1 << 10
+"""Rows of a stepper; threads of a call."""
 
 
 class Layer:
@@ -56,8 +56,8 @@ class Layer:
         if kind not in native.KINDS:
             raise ValueError(f"kind {kind!r}, wanted one of {', '.join(native.KINDS)}")
         self.kind, self.threads = kind, _default_threads() if threads is None else operator.index(threads)
-        if self.threads < 1:
-            raise ValueError(f"threads={threads}, wanted at least 1")
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise ValueError(f"threads={threads}, wanted 1 to {MOST_THREADS}")
         checked = [_check_weights(kind, each, int8) for each in (weights, backwards) if each is not None]
         self.dtype, self.features, self.hidden = (checked[0][name] for name in ("dtype", "features", "hidden"))
         for each in checked[1:]:
@@ -200,7 +200,7 @@ def _kernel(int8: bool) -> str:
 def _default_threads() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+        return min(int(asked), MOST_THREADS)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -50,7 +50,8 @@ def times(x: Array, weight: Array | Eight) -> Array:
         return product
     values, scale = _quantise(x)
     sums: Array = values.astype(np.float64) @ weight.values.astype(np.float64).T  # exact: far under 2^53
-    return sums.astype(np.float32) * (scale[:, None] * weight.scale)
+    answer: Array = sums.astype(np.float32) * (scale[:, None] * weight.scale)
+    return answer
 
 
 def _sigmoid(x: Array) -> Array:

@@ -24,7 +24,8 @@ void give_way();
 
 class Meeting {
  public:
-  explicit Meeting(int size = 1) : size_(size) {}
+  // spins: how often it looks before it gives its processor to another, as one who comes late may have none.
+  explicit Meeting(int size = 1, int spins = 20000) : size_(size), spins_(spins) {}
   void join() {
     if (size_ == 1) return;
     unsigned round = round_.load(std::memory_order_relaxed);
@@ -35,12 +36,12 @@ class Meeting {
     }
     for (int spins = 0; round_.load(std::memory_order_acquire) == round; spins++) {
       pause_briefly();
-      if (spins > 20000) give_way();
+      if (spins > spins_) give_way();
     }
   }
 
  private:
-  int size_;
+  int size_, spins_;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> round_{0};
 };

@@ -204,7 +204,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
     Scratch scratch;
     Meeting nobody;
 
-    Single(const Steps& s, int64_t rows) : layer(s), input(rows * s.s_.D, true), work(s, rows, 1), scratch(s.weights_.scratch(rows)) {
+    Single(const Steps& s, int64_t rows) : layer(s), input(std::max<int64_t>(1, rows * s.s_.D), true), work(s, rows, 1), scratch(s.weights_.scratch(rows)) {
       this->B = rows, this->D = s.s_.D, this->H = s.s_.H, this->stride = s.Hp_;
       this->x = input.data(), this->h = work.h[0].data(), this->c = work.c.data();
     }
@@ -288,7 +288,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
     const int threads = threads_for_a_row(read, p.steps, (vectors_ * L + 63) / 64, r.threads);
     Work work(*this, 1, p.steps);
     begin(r, 0, work);
-    Meeting meeting(threads);
+    Meeting meeting(threads, 1000);  // a step takes microseconds
     run_on_threads(threads, [&](int thread) {
       Scratch scratch = weights_.scratch(std::min(p.steps, steps_at_once));
       auto [first, last] = part(vectors_, 64 / L, thread, threads);
