@@ -184,6 +184,14 @@ def test_marks_say_sign_and_size_where_there_is_no_colour() -> None:
     assert "-1.000  ▒▒▒▒▒▒▒▒" in text
 
 
+def test_characters_of_a_word_that_are_marked_alike_are_marked_once() -> None:
+    text = "很好看 不好"
+    scores = (1.0, 1.0, -1.0, 0.2, 1.0, 1.0)
+    shown = drawn(terminal.render(made(text, *[(i, i + 1, score) for i, score in enumerate(scores)])))
+    assert "很好⁺⁺⁺看⁻⁻⁻ ⁺不好⁺⁺⁺" in shown
+    assert "(space)" in shown
+
+
 def test_colours_are_there_on_a_terminal_and_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

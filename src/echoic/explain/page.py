@@ -14,7 +14,7 @@ from pathlib import Path
 from echoic.core import durable
 from echoic.evaluate.plots import nice_ticks
 from echoic.evaluate.report import STYLE
-from echoic.explain.pieces import Piece, headline, pieces, strongest, sums, visible
+from echoic.explain.pieces import Piece, headline, named, pieces, strongest, sums, visible
 from echoic.explain.record import Explanation
 
 RANKED = 12
@@ -78,7 +78,7 @@ def _text(found: Explanation) -> str:
 def _token(found: Explanation, piece: Piece) -> str:
     """The piece as a span; white space at its begin stays outside of the colour."""
     words = found.text[piece.start : piece.end]
-    bare = words.lstrip()
+    bare = words.lstrip() or words
     kind = "above" if piece.score >= 0 else "below"
     tip = f"{piece.score:+.4f}"
     if found.beliefs:
@@ -102,7 +102,7 @@ def _table(found: Explanation) -> str:
     for piece in strongest(found, RANKED):
         side = "above" if piece.score >= 0 else "below"
         bar = f'<span class="bar {side}" style="--s:{piece.strength:.3f}"></span>'
-        word = say(found.text[piece.start : piece.end].strip()) or "(no words)"
+        word = say(named(found, piece))
         rows.append(
             f'<tr><td dir="auto">{word}</td><td>{piece.score:+.4f}</td><td>{bar}</td><td>{piece.start:,}-{piece.end:,}</td></tr>'
         )

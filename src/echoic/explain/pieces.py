@@ -60,6 +60,12 @@ def strongest(found: Explanation, most: int) -> list[Piece]:
     return [piece for piece in ranked[:most] if piece.strength > 0]
 
 
+def named(found: Explanation, piece: Piece) -> str:
+    """The piece in a list of pieces."""
+    words = found.text[piece.start : piece.end]
+    return words.strip() or ("(space)" if words else "(no words)")
+
+
 def visible(text: str) -> str:
     """Any text made safe to draw: what cannot be seen is spelled out, but for white space and what joins emoji."""
     return "".join(c if _seen(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

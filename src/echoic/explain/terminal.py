@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from echoic.explain.faithful import SHARES, Faithfulness
-from echoic.explain.pieces import Piece, headline, legend, pieces, strongest, sums, visible
+from echoic.explain.pieces import Piece, headline, legend, named, pieces, strongest, sums, visible
 from echoic.explain.record import Explanation
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def _runs(found: Explanation) -> Iterator[tuple[str, str, int]]:
         yield "(a text without words)", "dim", -1
         return
     place, drawn = 0, pieces(found)
-    for piece in drawn[:SHOWN]:
+    for piece, after in zip(drawn[:SHOWN], [*drawn[1:SHOWN], None], strict=True):
         yield _flat(found.text[place : piece.start]), "dim", -1
-        yield from _piece(found, piece)
+        yield from _piece(found, piece, after)
         place = piece.end
     if len(drawn) > SHOWN:
         yield f" … and {len(found.tokens) - drawn[SHOWN].first:,} tokens more (--html shows them all)", "dim", -1
@@ -78,12 +78,15 @@ def _runs(found: Explanation) -> Iterator[tuple[str, str, int]]:
         yield _flat(found.text[place:]), "dim", -1
 
 
-def _piece(found: Explanation, piece: Piece) -> Iterator[tuple[str, str, int]]:
+def _piece(found: Explanation, piece: Piece, after: Piece | None) -> Iterator[tuple[str, str, int]]:
+    """The piece and its marks; pieces that touch and are marked alike, as characters of a word, are marked once."""
     words = _flat(found.text[piece.start : piece.end])
-    lead = words[: len(words) - len(words.lstrip(" "))]
+    bare = words.lstrip(" ") or words
     styles, mark = (FOR, "⁺") if piece.score >= 0 else (AGAINST, "⁻")
-    yield lead, "", piece.last
-    yield words[len(lead) :] + mark * piece.level, styles[piece.level], piece.last
+    touches = after is not None and after.start == piece.end and not found.text[after.start].isspace()
+    alike = touches and after is not None and (after.level, after.score >= 0) == (piece.level, piece.score >= 0)
+    yield words[: len(words) - len(bare)], "", piece.last
+    yield bare + ("" if alike else mark * piece.level), styles[piece.level], piece.last
 
 
 def _flat(text: str) -> str:
@@ -119,8 +122,7 @@ def _table(found: Explanation) -> Any:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     for piece in strongest(found, RANKED):
         bar = ("█" if piece.score >= 0 else "▒") * max(1, round(16 * piece.strength))
-        word = _flat(found.text[piece.start : piece.end]).strip() or "(no words)"
-        table.add_row(f"{piece.score:+.3f}", Text(bar), Text(word[:40]))
+        table.add_row(f"{piece.score:+.3f}", Text(bar), Text(_flat(named(found, piece))[:40]))
     return table
 
 
