@@ -173,7 +173,7 @@ def _writing(facts: LanguageFacts) -> str:
 
 def _prose(text: str) -> str:
     """A text as HTML with its line ends; other invisible characters are spelled out."""
-    return "\n".join(escape(show(line, 100_000), quote=True) for line in text.split("\n"))
+    return "\n".join(escape(show(line.replace("\u3000", "  "), 100_000), quote=True) for line in text.split("\n"))
 
 
 def _data(facts: LanguageFacts) -> str:
