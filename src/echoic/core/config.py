@@ -280,16 +280,16 @@ class Config(Section):
 
     def override(self, settings: Iterable[str]) -> Config:
         """`["train.lr=0.001", "model.cell.kind=gru"]` -> a new Config. A value is read as TOML, else as text."""
-        values = self.stated()
+        values, whole = self.stated(), self.model_dump(mode="json", exclude_none=True)
         for setting in settings:
             key, equals, raw = setting.partition("=")
             if not equals or not key.strip():
                 raise ConfigError(f"--set {show(setting)!r} is not of the form section.key=value")
             *path, last = key.strip().split(".")
-            place = values
+            place, usual = values, whole
             for part in path:
-                place = place.setdefault(part, {})
-                if not isinstance(place, dict):
+                place, usual = place.setdefault(part, {}), usual.get(part, {})
+                if not (isinstance(place, dict) and isinstance(usual, dict)):
                     raise ConfigError(f"--set {show(setting)!r}: {show(part)!r} is a value, not a section")
             place[last] = _value(raw.strip())
         return type(self).parse(values, "--set")
