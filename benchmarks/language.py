@@ -96,10 +96,10 @@ SETS = {
             "model.dropout_embedding=0.4",
             "model.dropout_layers=0.3",
             "model.dropout_output=0.4",
-            "model.weight_drop=0.4",
+            "model.weight_drop=0.3",
             "train.batch_size=24",
             "train.lr=0.003",
-            "train.epochs=30",
+            "train.epochs=18",
         ),
         ("perplexity",),
         "two hours of two cores",
@@ -107,7 +107,7 @@ SETS = {
     "enwik8": Set(
         enwik8,
         (
-            "model.hidden=768",
+            "model.hidden=640",
             "model.dropout_embedding=0",
             "model.dropout_output=0.1",
             "train.batch_size=96",

@@ -106,6 +106,7 @@ def fit(
         fingerprint=fingerprint or {},
         device=config.device,
         carry=carry,
+        tokens=train_data.tokens,
     )
     clock.lap("train")
     task.finish(

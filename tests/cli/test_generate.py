@@ -168,6 +168,12 @@ def test_text_that_is_too_short_or_labelled_is_refused(call: Call, folder: Path)
     )
 
 
+def test_the_list_of_settings_has_the_tasks_own_defaults(call: Call) -> None:
+    assert (
+        "with --task generate these defaults are others: text.tokenizer=codepoints" in call("train", "--settings").out
+    )
+
+
 def test_a_fresh_process_writes_the_same(call: Call, model: Path) -> None:
     asked = ("generate", model, "--prompt", "The dog", "--length", 30, "--seed", 5)
     done = process(*asked, "--stream")

@@ -136,3 +136,9 @@ def test_a_state_that_the_kernel_does_not_know_is_none() -> None:
     run = choose(cell, unroll, ragged=True, want_state=False).run
     assert run(cell, x, lengths, None)[1] is None
     assert run(cell, x, torch.tensor([3, 3]), None)[1] is not None
+
+
+def test_a_single_step_pays_for_no_packing() -> None:
+    for kind in ("lstm", "gru", "rnn"):
+        assert name(kind, one_step=True) == "reference"
+        assert name(kind, one_step=False) != "reference"

@@ -17,7 +17,7 @@ from train_toy import EVERY_STEP, Job, bits
 
 from echoic.core.config import TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, DataError, Locked, OutOfMemory
-from echoic.train import checkpoint, lock
+from echoic.train import checkpoint, lock, loop
 from echoic.train.average import Average
 from echoic.train.loop import Interrupted
 
@@ -84,6 +84,12 @@ def test_updates_stand_in_for_epochs() -> None:
     fitted = Job().fit(TrainConfig(epochs=0, updates=13, lr=0.05))
     assert fitted.steps == 18, "6 batches an epoch, rounded up to whole epochs"
     assert len(fitted.history) == 3
+
+
+@pytest.mark.parametrize(("tokens", "passes"), [(loop.TOKENS // 6, 6), (loop.TOKENS // 4, 4), (loop.TOKENS + 1, 3)])
+def test_short_texts_are_read_six_times_where_that_is_cheap(tokens: int, passes: int) -> None:
+    fitted = Job().fit(TrainConfig(epochs=0, updates=13, lr=0.05), tokens=tokens)
+    assert len(fitted.history) == passes
 
 
 def _scores(

@@ -177,10 +177,11 @@ class ModelConfig(Section):
 
 class TrainConfig(Section):
     updates: Annotated[int, Field(ge=1)] = Field(
-        1200, description="steps of the optimiser to plan for, rounded up to whole passes over the training rows"
+        1200,
+        description="steps of the optimiser to plan for, rounded up to whole passes over the training rows; at least six passes where they read no more than 25 million tokens",
     )
     epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        0, description="passes over the training rows; 0: as many as `updates` needs"
+        0, description="passes over the training rows; 0: as many as `updates` says"
     )
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(64, description="rows of a batch, at most")
     batch_tokens: Annotated[int, Field(ge=1)] = Field(
@@ -284,16 +285,16 @@ class Config(Section):
 
     def override(self, settings: Iterable[str]) -> Config:
         """`["train.lr=0.001", "model.cell.kind=gru"]` -> a new Config. A value is read as TOML, else as text."""
-        values, whole = self.stated(), self.model_dump(mode="json")
+        values, whole = self.stated(), self.model_dump(mode="json", exclude_none=True)
         for setting in settings:
             key, equals, raw = setting.partition("=")
             if not equals or not key.strip():
                 raise ConfigError(f"--set {show(setting)!r} is not of the form section.key=value")
             *path, last = key.strip().split(".")
-            place, known = values, whole
+            place, usual = values, whole
             for part in path:
-                place, known = place.setdefault(part, {}), known.get(part, {})
-                if not isinstance(place, dict) or not isinstance(known, dict):
+                place, usual = place.setdefault(part, {}), usual.get(part, {})
+                if not (isinstance(place, dict) and isinstance(usual, dict)):
                     raise ConfigError(f"--set {show(setting)!r}: {show(part)!r} is a value, not a section")
             place[last] = _value(raw.strip())
         return type(self).parse(values, "--set")

@@ -152,8 +152,9 @@ def _any(facts: Any) -> Any:
 def _curves(facts: LanguageFacts) -> str:
     if not facts.history:
         return ""
-    drawn = plots.curves(facts.history, ["train_loss", "loss"], "nats a token", best=facts.best_epoch)
-    best = f"<p>The kept weights are those of epoch {facts.best_epoch:g} (the dotted line); loss is of the validation part, and train loss is measured with dropout on.</p>"
+    lines = [{"epoch": h["epoch"], "train_loss": h["train_loss"], "validation": h["loss"]} for h in facts.history]
+    drawn = plots.curves(lines, ["train_loss", "validation"], "nats a token", best=facts.best_epoch)
+    best = f"<p>The kept weights are those of epoch {facts.best_epoch:g} (the dotted line). The training loss is measured with dropout on.</p>"
     return f'<div class="pair">{drawn}</div>' + (best if facts.best_epoch is not None else "")
 
 
@@ -172,7 +173,7 @@ def _writing(facts: LanguageFacts) -> str:
 
 def _prose(text: str) -> str:
     """A text as HTML with its line ends; other invisible characters are spelled out."""
-    return "\n".join(escape(show(line, 100_000), quote=True) for line in text.split("\n"))
+    return "\n".join(escape(show(line.replace("\u3000", "  "), 100_000), quote=True) for line in text.split("\n"))
 
 
 def _data(facts: LanguageFacts) -> str:

@@ -55,10 +55,16 @@ def choose(
     masks: Masks = NO_MASKS,
     zoneout: Zoneout = NO_ZONEOUT,
     want_state: bool = True,
+    one_step: bool = False,
 ) -> Choice:
     """The kernel for one direction of one layer. `loop` is the time loop, which takes masks and
-    zoneout; `ragged` says that rows have different lengths."""
+    zoneout; `ragged` says that rows have different lengths, `one_step` that there is a single step to go
+    on by from a state, as when a text is written."""
     reference: Run = partial(loop, masks=masks, zoneout=zoneout)
+    if one_step:
+        return Choice(
+            "reference", "a kernel packs its weights for each call, which a single step does not pay for", reference
+        )
     u = cell.weight_hh
     if cell.layer_norm:
         return Choice("reference", "no kernel has layer norm", reference)

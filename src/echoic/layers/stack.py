@@ -131,7 +131,15 @@ class Stack(nn.Module):
             dropped = cell.weight_hh * noise.mask(cell.weight_hh.shape, self.weight_drop, cell.weight_hh.dtype)
             cell = cell.with_weights(weight_hh=dropped)
         zoneout = self._zoneout(cell, x, noise)
-        choice = choose(cell, unroll, ragged=lengths is not None, masks=masks, zoneout=zoneout, want_state=want_state)
+        choice = choose(
+            cell,
+            unroll,
+            ragged=lengths is not None,
+            masks=masks,
+            zoneout=zoneout,
+            want_state=want_state,
+            one_step=state is not None and noise is None and x.shape[1] == 1,
+        )
         return choice.run(cell, x, lengths, state, reverse=place % self.directions == 1)
 
     def _masks(self, x: Tensor, noise: Noise | None) -> Masks:

@@ -49,6 +49,11 @@ class Dataset:
     def lengths(self) -> np.ndarray:
         return np.array([len(row) for row in self.rows], dtype=np.int64)
 
+    @property
+    def tokens(self) -> int:
+        """Read in one pass."""
+        return int(self.lengths.sum()) if self.stream is None else len(self.stream)
+
     def __len__(self) -> int:
         return len(self.rows)
 

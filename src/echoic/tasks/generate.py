@@ -228,11 +228,15 @@ class Generate:
         carry.clear()
         carry.update({f"{i}.{k}": t.detach() for i, s in enumerate(states) for k, t in s._asdict().items()})
         h = dropout(raw, network.model.dropout_output, noise, locked=True)
-        real = torch.arange(h.shape[1], device=h.device) < lengths[:, None]
+        count, full = int(lengths.sum()), int(lengths.min())
+        if full == h.shape[1]:
+            kept, wanted = h.flatten(0, 1), targets.flatten()
+        else:  # the last windows of an epoch differ by one
+            real = torch.arange(h.shape[1], device=h.device) < lengths[:, None]
+            kept, wanted = h[real], targets[real]
         with rounding(self.config):
-            logits = network.logits(h[real])
-        total = F.cross_entropy(logits.float(), targets[real], reduction="sum")
-        count, full = int(lengths.sum()), int(lengths.min())  # the last windows of an epoch differ by one
+            logits = network.logits(kept)
+        total = F.cross_entropy(logits.float(), wanted, reduction="sum")
         if self.options.ar:
             total = total + count * self.options.ar * h[:, :full].pow(2).mean()
         if self.options.tar and full > 1:

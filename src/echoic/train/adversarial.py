@@ -44,3 +44,16 @@ def moved(words: list[Words], size: float) -> Iterator[None]:
         with torch.no_grad():
             for (rows, _), before in zip(words, kept, strict=True):
                 rows.copy_(before)
+
+
+@contextmanager
+def rewound(carry: dict[str, Tensor], before: dict[str, Tensor]) -> Iterator[None]:
+    """Inside, `carry` (train/loop.py) is what it was `before` this batch; afterwards what the batch made of it."""
+    after = dict(carry)
+    carry.clear()
+    carry.update(before)
+    try:
+        yield
+    finally:
+        carry.clear()
+        carry.update(after)

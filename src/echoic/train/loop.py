@@ -36,6 +36,10 @@ NAN_BATCH = "nan_batch.json"
 NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
 """How torch's allocators, which raise RuntimeError, say it."""
 
+PASSES, TOKENS = 6, 25_000_000
+"""Where `updates` are done sooner, as many passes over the training rows are planned all the same, if they
+read no more than so many tokens: short texts are cheap, and many of them want to be seen more than once."""
+
 Loss = Callable[[nn.Module, Batch, Noise], tuple[Tensor, int]]
 """(network, batch, noise) -> the sum of the losses as a scalar tensor, and what to divide it by."""
 
@@ -78,6 +82,7 @@ def fit(
     resume: bool = False,
     device: torch.device | str = "cpu",
     carry: Carry | None = None,
+    tokens: int = TOKENS,
 ) -> Fitted:
     """Trains `network` in place; at the end it holds the best validated weights (averages, if `config.average`).
 
@@ -86,7 +91,7 @@ def fit(
     on, together with `Noise(seed, step)`. `score` must give `monitor`, higher is better. `fingerprint`
     (anything JSON can hold: settings, digests) is what a resumed run must have in common with the one
     it goes on with, besides `seed` and `config`, which are added here. `run` is the run folder, made if absent; with None nothing is saved.
-    `carry` is what the loss holds from batch to batch, where it does (`Carry`).
+    `carry` is what the loss holds from batch to batch, where it does (`Carry`). `tokens` are read in an epoch.
 
     Raises Interrupted (130, 143), CheckFailed (a loss or gradient that is not finite), OutOfMemory,
     Locked, ConfigError (another run's checkpoint), CannotCreate (a run is there already), StorageError.
@@ -98,7 +103,7 @@ def fit(
         place = torch.device(device)
         training = _Training(
             network.to(place), loss, plan, collate, score, config, monitor, seed, run, watch, fingerprint, place,
-            {} if carry is None else carry,
+            {} if carry is None else carry, tokens,
         )  # fmt: skip
         stack.callback(training.close)
         training.start(resume)
@@ -124,6 +129,7 @@ class _Training:
     fingerprint: Mapping[str, Any]
     device: torch.device
     carry: Carry
+    tokens: int
 
     def __post_init__(self) -> None:
         harmless = {"checkpoints", "checkpoint_seconds"}
@@ -151,7 +157,8 @@ class _Training:
         batches = len(self.plan(0))
         if batches == 0:
             raise DataError("there is nothing to train on: the training part has 0 rows")
-        self.epochs = self.config.epochs or math.ceil(self.config.updates / batches)
+        usual = max(math.ceil(self.config.updates / batches), min(PASSES, TOKENS // max(1, self.tokens)))
+        self.epochs = self.config.epochs or usual
         self.total = batches * self.epochs
         self.watch.begin(self.total, self.epochs, self.state.step)
 
@@ -271,7 +278,7 @@ class _Training:
             (total / count).backward()  # type: ignore[no-untyped-call]
             words = [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
             if words and self.config.adversarial:
-                with adversarial.moved(words, self.config.adversarial), _again(self.carry, before):
+                with adversarial.moved(words, self.config.adversarial), adversarial.rewound(self.carry, before):
                     again, _ = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
                     (again / count).backward()  # type: ignore[no-untyped-call]
         read = [numbers for table in self.tables for _, numbers in table.read]
@@ -384,16 +391,3 @@ class _Training:
                 f"out of memory at step {self.state.step + 1:,}, in {what}; try half of train.batch_size (now {self.config.batch_size:,}), "
                 f"of train.batch_tokens (now {self.config.batch_tokens:,}), or a smaller model.hidden"
             ) from error
-
-
-@contextmanager
-def _again(carry: Carry, before: Carry) -> Iterator[None]:
-    """Inside, `carry` is what it was `before` this batch; afterwards what the batch made of it."""
-    after = dict(carry)
-    carry.clear()
-    carry.update(before)
-    try:
-        yield
-    finally:
-        carry.clear()
-        carry.update(after)
