@@ -134,7 +134,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "model.ngrams": ("false", ()),
     "model.ngram_order": ("1", ()),
     "model.ngram_size": ("5", ()),
-    "train.updates": ("9", ("train.epochs=0", "train.updates=4")),
+    "train.updates": ("30", ("train.epochs=0", "train.updates=4")),
     "train.epochs": ("3", ()),
     "train.batch_size": ("5", ()),
     "train.batch_tokens": ("40", ()),

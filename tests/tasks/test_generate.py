@@ -20,7 +20,7 @@ from echoic.core.types import EMPTY, PAD, UNKNOWN, Example
 from echoic.layers.dropout import Noise, dropout
 from echoic.model import load
 from echoic.tasks.generate import NO_USE, Generate
-from echoic.train import checkpoint, loop
+from echoic.train import adversarial, checkpoint
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -105,7 +105,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "model.weight_drop": ("0.3", ()),
     "model.layer_norm": ("true", ()),
     "model.batch_norm": ("true", ()),
-    "train.updates": ("40", ("train.epochs=0", "train.updates=4")),
+    "train.updates": ("110", ("train.epochs=0", "train.updates=4")),
     "train.epochs": ("3", ()),
     "train.batch_size": ("5", ()),
     "train.batch_tokens": ("20", ()),
@@ -354,7 +354,7 @@ def test_an_epoch_begins_without_a_carry(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_batch_learned_from_twice_carries_what_the_first_pass_left() -> None:
     carry, before = {"a": torch.ones(1)}, {"a": torch.zeros(1)}
-    with loop._again(carry, before):
+    with adversarial.rewound(carry, before):
         assert carry["a"] == 0
         carry["a"] = torch.full((1,), 5.0)
     assert carry["a"] == 1
