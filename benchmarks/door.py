@@ -62,8 +62,12 @@ def row(what: str, cell: str, hidden: int, against: str, theirs: Array, ours: Ar
     best = theirs.min(axis=0)
     ratios = best / ours
     out = {"what": what, "cell": cell, "shape": [1, 1 if "step" in what else STEPS, hidden, hidden], "against": against}
-    out |= {"ratio": round(median(ratios), 3), "lowest": round(ratios.min(), 3), "highest": round(ratios.max(), 3)}
-    out |= {"microseconds": round(median(ours) * 1e6, 2), "their_microseconds": round(median(best) * 1e6, 2)}
+    for name, ratio in (("ratio", median(ratios)), ("lowest", ratios.min()), ("highest", ratios.max())):
+        out[name] = round(float(ratio), 3)
+    out |= {
+        "microseconds": round(float(median(ours)) * 1e6, 2),
+        "their_microseconds": round(float(median(best)) * 1e6, 2),
+    }
     print(out, flush=True)
     return out
 
