@@ -485,14 +485,6 @@ def test_the_core_serves_silently(core: Any, isa: int) -> None:
     assert small(double=False).layer(int8=True).kernel == f"native-{core.isas()[isa]}, int8 by {core.int8_name(isa)}"
 
 
-def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert small().layer().threads == 3
-    for odd in ("0", "two", ""):
-        monkeypatch.setenv("OMP_NUM_THREADS", odd)
-        assert small().layer().threads >= 1
-
-
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None

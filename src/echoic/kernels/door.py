@@ -13,7 +13,6 @@ which reads a quarter of the memory; the gates' functions stay in float32.
 from __future__ import annotations
 
 import operator
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +38,8 @@ class Layer:
         LSTM's peepholes "weight_pi", "weight_pf", "weight_po" (H,); all float32 or all float64. Copied.
     backwards: those of the direction that reads each row from its last valid step; None: one direction.
     int8: eight bits, of float32 weights alone.
-    threads: at most so many work at a call; None: as many as this process may use, or OMP_NUM_THREADS.
+    threads: at most so many work at a call. More than one meet at every step of a sequence, which is slow where
+        other work keeps a core busy: so one, unless somebody who knows says more.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Layer:
         backwards: Mapping[str, Array] | None = None,
         *,
         int8: bool = False,
-        threads: int | None = None,
+        threads: int = 1,
     ) -> None:
         """Raises TypeError or ValueError where weights are not those of such a layer, ConfigError for a
         wrong ECHOIC_ISA."""
         if kind not in native.KINDS:
             raise ValueError(f"kind {kind!r}, wanted one of {', '.join(native.KINDS)}")
-        self.kind, self.threads = kind, _default_threads() if threads is None else operator.index(threads)
+        self.kind, self.threads = kind, operator.index(threads)
         if not 1 <= self.threads <= MOST_THREADS:
             raise ValueError(f"threads={threads}, wanted 1 to {MOST_THREADS}")
         checked = [_check_weights(kind, each, int8) for each in (weights, backwards) if each is not None]
@@ -195,13 +195,6 @@ class _Native:
 def _kernel(int8: bool) -> str:
     core: Any = native.core()
     return f"{native.name()}, int8 by {core.int8_name(native.isa())}" if int8 else native.name()
-
-
-def _default_threads() -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return min(int(asked), MOST_THREADS)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _address(array: Array | None) -> int:
