@@ -20,10 +20,35 @@ def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/kernels."""
     found = {name: folder / f"{name}.json" for name in TITLES}
     parts = [table(name, json.loads(path.read_text(encoding="utf-8"))) for name, path in found.items() if path.exists()]
-    whole = folder / "end_to_end.json"
-    if whole.exists():
-        parts.append(end_to_end(json.loads(whole.read_text(encoding="utf-8"))))
+    for name, shown in (("door", door), ("end_to_end", end_to_end)):
+        path = folder / f"{name}.json"
+        if path.exists():
+            parts.append(shown(json.loads(path.read_text(encoding="utf-8"))))
     return "\n\n".join(["## The native core", *parts]) + "\n" if parts else ""
+
+
+def door(record: dict[str, Any]) -> str:
+    about = (
+        f"`{record['command']}`: {record['machine']['processor']}, {record['threads']} threads on all sides (one for a step), "
+        f"{record['kernel']}, torch {record['versions']['torch']}, onnxruntime {record['onnxruntime']}, {record['time']}. "
+        f"One text of 200 steps, or one step; NumPy in and out. Medians of {record['rounds']} rounds in turns."
+    )
+    head = ["| what | cell | H | microseconds | theirs | against | times its speed (lowest to highest) |"]
+    head.append("| --- | --- | ---: | ---: | ---: | --- | ---: |")
+    lines = [
+        f"| {row['what']} | {row['cell']} | {row['shape'][3]} | {row['microseconds']:,.1f} | {row['their_microseconds']:,.1f} | "
+        f"{row['against']} | {row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f}) |"
+        for row in record["rows"]
+        if "absent" not in row
+    ]
+    off = [
+        f"{row['cell']} {row['shape'][3]}: {100 * row['error_drawn']['rms']:.2f} %"
+        + (f", trained {100 * row['error_trained']['rms']:.2f} %" if "error_trained" in row else "")
+        for row in record["rows"]
+        if row["what"] == "int8"
+    ]
+    error = f"Eight bits: root mean square error of the output beside its size, drawn weights: {'; '.join(off)}."
+    return "### Prediction through the NumPy door\n\n" + "\n\n".join([about, "\n".join([*head, *lines]), error])
 
 
 def end_to_end(record: dict[str, Any]) -> str:

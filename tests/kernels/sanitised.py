@@ -65,6 +65,8 @@ def compare_for(seconds: float) -> int:
         wanted, kink = reference(problem, n)
         for isa in range(len(core.isas())):
             got = calls.both(core, isa, problem, n, threads=rng.choice([1, 2, 3, 4]))
+            if core.has_bfloat16(isa) and not problem.double:
+                calls.both(core, isa, dataclasses.replace(problem, bfloat16=True), n, threads=rng.choice([1, 2, 3, 4]))
             calls.forward(core, isa, problem, n, 2, train=False)
             compare(got, wanted, problem.double, gradients=not kink)
         walk_through(case(plain_of(problem), rng.choice([1, 2])), rng)
