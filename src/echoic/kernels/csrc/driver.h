@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "given.h"
 #include "memory.h"
 #include "pack.h"
 #include "panels.h"
@@ -31,7 +32,7 @@ template <class P, class Cell> class Layer {
  public:
   // packed: the weights, where they are packed already: then `in` has none, and only forward is for it.
   Layer(const Shape& s, const Inputs<T>& in, const Packed<P>* packed = nullptr)
-      : s_(s), in_(in), packed_(packed), plan_(s), share_(s, plan_), Hp_(padded(s.H)), Dp_(padded(s.D)), vectors_(Hp_ / L),
+      : s_(s), in_(in), packed_(packed), plan_(s), given_(s, in, plan_, Cell::memory), share_(s, plan_), Hp_(padded(s.H)), Dp_(padded(s.D)), vectors_(Hp_ / L),
         gate_stride_(Cell::stored * Hp_ + 16), meeting_(share_.threads()), groups_(size_t(share_.row_groups)) {
     for (auto& group : groups_) group = std::make_unique<Meeting>(share_.unit_groups);
     int64_t most = chunk_rows * share_.row_groups;
@@ -46,13 +47,12 @@ template <class P, class Cell> class Layer {
 
   void forward(const Outputs<T>& out) {
     int64_t n = plan_.offset.back();
-    gather_states();
     Buffer<T> held(out.tape ? 0 : n * Hp_ * (Cell::memory ? 2 : 1));
     Buffer<T> gates(out.tape ? 0 : share_.row_groups * longest_chunk_ * gate_stride_);
     T* states = out.tape ? out.tape + s_.B * s_.T * gate_stride_ : held.data();
     h_ = states;
     c_ = Cell::memory ? states + n * Hp_ : nullptr;
-    Buffer<T> fed(mask_hidden_ ? 2 * s_.B * Hp_ : 0);
+    Buffer<T> fed(given_.mask_hidden.data() ? 2 * s_.B * Hp_ : 0);
     const int64_t input_depth = elements<P>(s_.D), state_depth = elements<P>(s_.H);
     Panels<P, Cell> panels;
     Buffer<T> biases;
@@ -95,8 +95,8 @@ template <class P, class Cell> class Layer {
         for (int64_t step = first; step < last; step++) {
           Step<T> now = at(step, base + (plan_.offset[step] - plan_.offset[first]) * gate_stride_);
           now.bias_state = packed.biases + input_gates * Hp_;
-          now.fed = mask_hidden_ ? fed.data() + (step % 2) * s_.B * Hp_ : now.h;
-          const T* left = step == 0 ? fed0_.data() : mask_hidden_ ? fed.data() + (1 - step % 2) * s_.B * Hp_ : now.h_before;
+          now.fed = given_.mask_hidden.data() ? fed.data() + (step % 2) * s_.B * Hp_ : now.h;
+          const T* left = step == 0 ? given_.fed0.data() : given_.mask_hidden.data() ? fed.data() + (1 - step % 2) * s_.B * Hp_ : now.h_before;
           int64_t rows = own.rows(plan_.alive[step], share_.row_groups);
           bool fresh = step == 0 && !in_.h0;
           auto rank = [&](int64_t i) { return own.group + i * share_.row_groups; };
@@ -121,8 +121,8 @@ template <class P, class Cell> class Layer {
       for (int64_t rank = own.group; rank < s_.B; rank += share_.row_groups) {
         int64_t row = plan_.row[rank], length = plan_.length[rank];
         int64_t end = length ? (plan_.offset[length - 1] + rank) * Hp_ : 0;
-        copy(out.h + row * s_.H, length ? h_ + end : h0_.data() + rank * Hp_, own);
-        if constexpr (Cell::memory) copy(out.c + row * s_.H, length ? c_ + end : c0_.data() + rank * Hp_, own);
+        copy(out.h + row * s_.H, length ? h_ + end : given_.h0.data() + rank * Hp_, own);
+        if constexpr (Cell::memory) copy(out.c + row * s_.H, length ? c_ + end : given_.c0.data() + rank * Hp_, own);
         for (int64_t step = length; step < s_.T; step++)
           if (own.real > own.first * L)
             std::fill(out.y + (row * s_.T + step) * s_.H + own.first * L, out.y + (row * s_.T + step) * s_.H + own.real, T(0));
@@ -132,12 +132,12 @@ template <class P, class Cell> class Layer {
 
   void backward(const T* tape, const OutputGradients<T>& given, const InputGradients<T>& out) {
     int64_t n = plan_.offset.back();
-    gather_states();
     T* states = const_cast<T*>(tape) + s_.B * s_.T * gate_stride_;
     h_ = states;
     c_ = Cell::memory ? states + n * Hp_ : nullptr;
     const int R = share_.row_groups;
-    Buffer<T> carry_h = gather(given.h), carry_c = Cell::memory ? gather(given.c) : Buffer<T>(0);
+    Buffer<T> carry_h = Given<T>::by_rank(s_, plan_, given.h);
+    Buffer<T> carry_c = Cell::memory ? Given<T>::by_rank(s_, plan_, given.c) : Buffer<T>(0);
     Buffer<T> dgates(R * 2 * longest_chunk_ * gate_stride_);
     const int64_t state_depth = elements<P>(state_gates * Hp_), second_depth = elements<P>(Hp_);
     Buffer<E> weights(Hp_ * (state_depth + (Cell::second ? second_depth : 0)) + (out.x ? Dp_ * elements<P>(input_gates * Hp_) : 0));
@@ -165,7 +165,7 @@ template <class P, class Cell> class Layer {
       auto rank = [&](int64_t i) { return own.group + i * R; };
       // The whole gradient of a step's h: from the step after through U, from past the product, from above.
       auto whole = [&](const Step<T>& now, int64_t step, int64_t r, int64_t v, vec<T> through) {
-        vec<T> dh = now.masked(mask_hidden_, r, v * L, through) + now.get(now.carry_h, r, v * L);
+        vec<T> dh = now.masked(given_.mask_hidden.data(), r, v * L, through) + now.get(now.carry_h, r, v * L);
         const T* dy = given.y + (plan_.row[r] * s_.T + plan_.time(r, step)) * given.y_step;
         return dh + load_first(dy + v * L, s_.H - v * L);
       };
@@ -208,7 +208,7 @@ template <class P, class Cell> class Layer {
       start.carry_h = carry_h.data();
       auto finish = [&](int64_t r, int64_t v, vec<T> through) {
         int64_t place = plan_.row[r] * s_.H + v * L, real = s_.H - v * L;
-        if (out.h0) store_first(out.h0 + place, start.masked(mask_hidden_, r, v * L, through) + start.get(start.carry_h, r, v * L), real);
+        if (out.h0) store_first(out.h0 + place, start.masked(given_.mask_hidden.data(), r, v * L, through) + start.get(start.carry_h, r, v * L), real);
         if constexpr (Cell::memory)
           if (out.c0) store_first(out.c0 + place, load(carry_c.data() + r * Hp_ + v * L), real);
       };
@@ -262,48 +262,6 @@ template <class P, class Cell> class Layer {
     return load(values);
   }
 
-  // (B, H) in the caller's order -> (B, Hp) by rank; null gives zeros
-  Buffer<T> gather(const T* rows) const {
-    Buffer<T> out(s_.B * Hp_, true);
-    if (rows)
-      for (int64_t rank = 0; rank < s_.B; rank++)
-        std::memcpy(out.data() + rank * Hp_, rows + plan_.row[rank] * s_.H, size_t(s_.H) * sizeof(T));
-    return out;
-  }
-
-  // (T, B, H) in the caller's order -> (N, Hp) as packed
-  Buffer<T> gather_steps(const T* keep) const {
-    Buffer<T> out(keep ? plan_.offset.back() * Hp_ : 0, true);
-    for (int64_t step = 0; keep && step < plan_.steps; step++)
-      for (int64_t rank = 0; rank < plan_.alive[step]; rank++)
-        std::memcpy(out.data() + (plan_.offset[step] + rank) * Hp_,
-                    keep + (plan_.time(rank, step) * s_.B + plan_.row[rank]) * s_.H, size_t(s_.H) * sizeof(T));
-    return out;
-  }
-
-  Buffer<T> gather_vector(const T* values) const {
-    Buffer<T> out(values ? Hp_ : 0, true);
-    if (values) std::memcpy(out.data(), values, size_t(s_.H) * sizeof(T));
-    return out;
-  }
-
-  void gather_states() {
-    h0_ = gather(in_.h0);
-    if (Cell::memory) c0_ = gather(in_.c0);
-    if (in_.mask_hidden) masks_[0] = gather(in_.mask_hidden);
-    if (in_.mask_candidate) masks_[1] = gather(in_.mask_candidate);
-    mask_hidden_ = masks_[0].data();
-    mask_candidate_ = masks_[1].data();
-    keep_[0] = gather_steps(in_.keep_h);
-    keep_[1] = gather_steps(in_.keep_c);
-    peephole_[0] = gather_vector(in_.peephole_i);
-    peephole_[1] = gather_vector(in_.peephole_f);
-    peephole_[2] = gather_vector(in_.peephole_o);
-    fed0_ = gather(in_.h0);
-    if (mask_hidden_)
-      for (int64_t i = 0; i < s_.B * Hp_; i++) fed0_.data()[i] *= mask_hidden_[i];
-  }
-
   Step<T> at(int64_t step, T* gates) const {
     Step<T> now{};
     now.stride = Hp_;
@@ -311,18 +269,18 @@ template <class P, class Cell> class Layer {
     now.gates = gates;
     int64_t place = plan_.steps ? plan_.offset[step] * Hp_ : 0;
     now.h = h_ + place;
-    now.h_before = step ? h_ + plan_.offset[step - 1] * Hp_ : h0_.data();
+    now.h_before = step ? h_ + plan_.offset[step - 1] * Hp_ : given_.h0.data();
     if constexpr (Cell::memory) {
       now.c = c_ + place;
-      now.c_before = step ? c_ + plan_.offset[step - 1] * Hp_ : c0_.data();
+      now.c_before = step ? c_ + plan_.offset[step - 1] * Hp_ : given_.c0.data();
     }
-    now.mask_hidden = mask_hidden_;
-    now.mask_candidate = mask_candidate_;
-    now.keep_h = keep_[0] ? keep_[0].data() + place : nullptr;
-    now.keep_c = keep_[1] ? keep_[1].data() + place : nullptr;
-    now.peephole_i = peephole_[0].data();
-    now.peephole_f = peephole_[1].data();
-    now.peephole_o = peephole_[2].data();
+    now.mask_hidden = given_.mask_hidden.data();
+    now.mask_candidate = given_.mask_candidate.data();
+    now.keep_h = given_.keep_h ? given_.keep_h.data() + place : nullptr;
+    now.keep_c = given_.keep_c ? given_.keep_c.data() + place : nullptr;
+    now.peephole_i = given_.peephole_i.data();
+    now.peephole_f = given_.peephole_f.data();
+    now.peephole_o = given_.peephole_o.data();
     return now;
   }
 
@@ -335,141 +293,18 @@ template <class P, class Cell> class Layer {
     return elements<P>(longest_chunk_) * (Dp_ + 2 * Hp_ + (P::each > 1 ? Cell::stored * Hp_ : 0));
   }
 
-  // (x, m h_before, and with `second` its left): what the gates' gradients of one row are multiplied with.
-  void fill_operand(T* to, int64_t step, int64_t rank, const T* tape) const {
-    if (s_.D) std::memcpy(to, in_.x + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D, size_t(s_.D) * sizeof(T));
-    std::fill(to + s_.D, to + Dp_, T(0));
-    const T* before = step ? h_ + (plan_.offset[step - 1] + rank) * Hp_ : h0_.data() + rank * Hp_;
-    for (int64_t unit = 0; unit < Hp_; unit += L) {
-      vec<T> h = load(before + unit);
-      store(to + Dp_ + unit, mask_hidden_ ? h * load(mask_hidden_ + rank * Hp_ + unit) : h);
-    }
-    if constexpr (Cell::second)
-      std::memcpy(to + Dp_ + Hp_, tape + (plan_.offset[step] + rank) * gate_stride_ + Cell::second_left * Hp_, size_t(Hp_) * sizeof(T));
-  }
-
-  // What the gates' gradients of a chunk give for its inputs, and add to the weights'.
+  // gradients.h
+  void fill_operand(T* to, int64_t step, int64_t rank, const T* tape) const;
   void gradients_of(const Own& own, int64_t first, int64_t last, const T* tape, const T* base, const E* packed_input,
-                    E* operand, T* sums, T* dx, std::vector<E>& space) {
-    const int R = share_.row_groups;
-    const int64_t width = Dp_ + 2 * Hp_, across = Dp_ + Hp_;
-    std::vector<const T*> gate;
-    std::vector<std::pair<int64_t, int64_t>> place;  // (step, rank)
-    for (int64_t step = first; step < last; step++)
-      for (int64_t rank = own.group; rank < plan_.alive[step]; rank += R) {
-        gate.push_back(base + (plan_.offset[step] - plan_.offset[first] + rank) * gate_stride_);
-        place.push_back({step, rank});
-      }
-    const int64_t rows = int64_t(gate.size()), depth = elements<P>(rows);
-    if (rows == 0) return;
-    E* left = operand + depth * width;  // with halves: the gates' gradients, in pairs of rows
-    std::vector<T> pair(size_t(P::each > 1 ? 2 * width + gate_stride_ : 0));
-    for (int64_t i = own.part; i < depth; i += share_.unit_groups) {
-      auto fill = [&](T* to, int64_t row) { fill_operand(to, place[size_t(row)].first, place[size_t(row)].second, tape); };
-      if constexpr (P::each == 1) {
-        fill(operand + i * width, i);
-      } else {
-        bool both = 2 * i + 1 < rows;
-        T *even = pair.data(), *odd = even + width, *none = odd + width;
-        fill(even, 2 * i);
-        if (both) fill(odd, 2 * i + 1);
-        else std::fill(odd, none, T(0));
-        put_pair<P>(operand + i * width, even, odd, Cell::second ? width : across);
-        put_pair<P>(left + i * Cell::stored * Hp_, gate[size_t(2 * i)], both ? gate[size_t(2 * i + 1)] : none, Cell::stored * Hp_);
-      }
-    }
-    groups_[size_t(own.group)]->join();
-    // sums[column] += its gates' gradients, row by row, times the operands [from, until)
-    auto add = [&](int column, int64_t from, int64_t until, int64_t to) {
-      int64_t c0 = column * Hp_ + own.first * L, c1 = column * Hp_ + own.last * L;
-      if constexpr (P::each == 1) {
-        for (int64_t i = 0; i < rows;) {  // a group's rows stand evenly apart, but for where a step ends unevenly
-          int64_t run = 1;
-          while (i + run < rows && gate[size_t(i + run)] - gate[size_t(i + run) - 1] == R * gate_stride_) run++;
-          product_over_rows<P>(run, gate[size_t(i)], R * gate_stride_, c0, c1, operand + i * width + from, width,
-                               until - from, sums + to, across);
-          i += run;
-        }
-      } else {
-        product_over_rows<P>(depth, left, Cell::stored * Hp_, c0, c1, operand + from, width, until - from, sums + to, across);
-      }
-    };
-    for (int column = 0; column < Cell::stored; column++) {
-      bool input = column < input_gates, state = column >= Cell::first_from_state && column < Cell::first_from_state + state_gates;
-      int64_t from = input ? 0 : Dp_, until = state ? Dp_ + Hp_ : Dp_;
-      if (until > from) add(column, from, until, from);
-      if (Cell::second && column == 0) add(column, Dp_ + Hp_, Dp_ + 2 * Hp_, Dp_);
-    }
-    add_vectors(own, first, last, tape, gate, sums);
-    if (dx) {
-      auto [x0, x1] = part(Dp_ / L, 4, own.part, share_.unit_groups);
-      auto lefts = left_rows<P>(rows, input_gates * Hp_, space, [&](int64_t i) { return gate[size_t(i)]; });
-      product<P, 1, 4>(
-          rows, lefts, elements<P>(input_gates * Hp_), packed_input, x0, x1,
-          [&](int64_t i, int64_t v, const vec<T>(&sum)[1]) {
-            auto [step, rank] = place[size_t(i)];
-            store_first(dx + (plan_.row[rank] * s_.T + plan_.time(rank, step)) * s_.D + v * L, sum[0], s_.D - v * L);
-          });
-    }
-  }
-
-  // Biases and peepholes: sums over rows, unit by unit.
-  void add_vectors(const Own& own, int64_t first, int64_t last, const T* tape, const std::vector<const T*>& gate, T* sums) {
-    T *bias = sums + bias_place(), *peephole = sums + peephole_place();
-    for (int column = 0; column < Cell::stored; column++)
-      for (int64_t unit = own.first * L; unit < own.last * L; unit += L) {
-        vec<T> sum = load(bias + column * Hp_ + unit);
-        for (const T* row : gate) sum += load(row + column * Hp_ + unit);
-        store(bias + column * Hp_ + unit, sum);
-      }
-    if constexpr (Cell::memory) {
-      if (!in_.peephole_i) return;
-      size_t i = 0;
-      for (int64_t step = first; step < last; step++) {
-        Step<T> now = at(step, const_cast<T*>(tape) + plan_.offset[step] * gate_stride_);
-        for (int64_t rank = own.group; rank < plan_.alive[step]; rank += share_.row_groups, i++)
-          for (int64_t unit = own.first * L; unit < own.last * L; unit += L) {
-            vec<T> before = now.get(now.c_before, rank, unit), after = Cell::new_memory(now, rank, unit, before);
-            const T* d = gate[i] + unit;
-            store(peephole + unit, load(peephole + unit) + load(d) * before);
-            store(peephole + Hp_ + unit, load(peephole + Hp_ + unit) + load(d + Hp_) * before);
-            store(peephole + 2 * Hp_ + unit, load(peephole + 2 * Hp_ + unit) + load(d + 3 * Hp_) * after);
-          }
-      }
-    }
-  }
-
-  void add_up(int thread, const T* sums, int64_t size, const InputGradients<T>& out) {
-    auto total = [&](int64_t place) {
-      T sum = sums[place];
-      for (int group = 1; group < share_.row_groups; group++) sum += sums[group * size + place];
-      return sum;
-    };
-    auto [u0, u1] = part(s_.H, 1, thread, share_.threads());
-    auto spread = [&](T* weight, T* bias, int column, int gate, int64_t from, int64_t inputs) {
-      for (int64_t unit = u0; unit < u1; unit++) {
-        int64_t line = (column * Hp_ + unit) * (Dp_ + Hp_) + from;
-        T* to = weight + (gate * s_.H + unit) * inputs;
-        for (int64_t k = 0; k < inputs; k++) to[k] = total(line + k);
-        if (bias) bias[gate * s_.H + unit] = total(bias_place() + column * Hp_ + unit);
-      }
-    };
-    for (int g = 0; g < input_gates; g++) spread(out.weight_ih, out.bias_ih, g, Cell::from_input[g], 0, s_.D);
-    for (int g = 0; g < state_gates; g++)
-      spread(out.weight_hh, out.bias_hh, Cell::first_from_state + g, Cell::from_state[g], Dp_, s_.H);
-    if constexpr (Cell::second) spread(out.weight_hh, out.bias_hh, 0, Cell::second_gate, Dp_, s_.H);
-    if (out.peephole_i)
-      for (int64_t unit = u0; unit < u1; unit++) {
-        out.peephole_i[unit] = total(peephole_place() + unit);
-        out.peephole_f[unit] = total(peephole_place() + Hp_ + unit);
-        out.peephole_o[unit] = total(peephole_place() + 2 * Hp_ + unit);
-      }
-  }
+                    E* operand, T* sums, T* dx, std::vector<E>& space);
+  void add_vectors(const Own& own, int64_t first, int64_t last, const T* tape, const std::vector<const T*>& gate, T* sums);
+  void add_up(int thread, const T* sums, int64_t size, const InputGradients<T>& out);
 
   const Shape& s_;
   const Inputs<T>& in_;
   const Packed<P>* packed_;
   Plan plan_;
+  Given<T> given_;
   Share share_;
   int64_t Hp_, Dp_, vectors_, gate_stride_;
   Meeting meeting_;
@@ -477,8 +312,6 @@ template <class P, class Cell> class Layer {
   std::vector<Chunk> chunks_;
   int64_t longest_chunk_ = 0;  // rows
   T *h_ = nullptr, *c_ = nullptr;
-  T *mask_hidden_ = nullptr, *mask_candidate_ = nullptr;
-  Buffer<T> h0_, c0_, fed0_, masks_[2], keep_[2], peephole_[3];
 };
 
 }  // namespace echoic::ECHOIC_ISA

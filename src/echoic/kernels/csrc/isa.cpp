@@ -4,6 +4,7 @@
 #include "cells/lstm.h"
 #include "cells/rnn.h"
 #include "driver.h"
+#include "gradients.h"
 #include "steps.h"
 
 namespace echoic::ECHOIC_ISA {
