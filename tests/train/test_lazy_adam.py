@@ -37,8 +37,9 @@ class Toy(nn.Module):
         return (self.out(self.embed(ids, noise)).squeeze(2).tanh() * torch.arange(1.0, 7.0)).sum()  # type: ignore[no-any-return]
 
 
-def run(config: TrainConfig, lazy: bool, peek: tuple[int, ...] = ()) -> tuple[Tensor, Tensor, Toy]:
-    """(the table, its average) after STEPS, the table caught up as a whole after each step in `peek` too."""
+def run(config: TrainConfig, lazy: bool, peek: tuple[int, ...] = (), size: float = 1.0) -> tuple[Tensor, Tensor, Toy]:
+    """(the table, its average) after STEPS, the table caught up as a whole after each step in `peek` too.
+    `size`: of the loss."""
     toy = Toy()
     average = Average(toy, 0.98)
     tables = lazy_adam.tables(toy, config, average) if lazy else []
@@ -46,7 +47,7 @@ def run(config: TrainConfig, lazy: bool, peek: tuple[int, ...] = ()) -> tuple[Te
     optimizer = optim.optimiser(toy, config, names)
     for step in range(STEPS):
         toy.zero_grad()
-        loss = toy(ids_of(step), Noise(0, step))
+        loss = size * toy(ids_of(step), Noise(0, step))
         loss.backward()
         read = [numbers for table in tables for _, numbers in table.read]
         optim.clip([*toy.parameters(), *read], 0.5)
@@ -76,12 +77,22 @@ def test_rows_that_catch_up_stand_where_adam_over_the_table_has_them(settings: d
     assert not table[0].any(), "padding stays zero"
 
 
+@pytest.mark.parametrize("size", [1e-5, 1e-7, 1e-9, 1e-20])
+def test_tiny_gradients_are_damped_as_adam_damps_them(size: float) -> None:
+    """Where sqrt(v) is near Adam's epsilon, or far below it: most numbers of a rare word. Words move by up to 1 here."""
+    config = TrainConfig(lr=0.05)
+    whole, whole_average, _ = run(config, lazy=False, size=size)
+    table, average, _ = run(config, lazy=True, size=size)
+    torch.testing.assert_close(table, whole, atol=0.02, rtol=0)
+    torch.testing.assert_close(average, whole_average, atol=0.02, rtol=0)
+
+
 def test_looking_at_the_whole_table_changes_nothing() -> None:
     config = TrainConfig(lr=0.05)
     table, average, _ = run(config, lazy=True)
     seen, seen_average, _ = run(config, lazy=True, peek=(3, 4, 100, 199))
-    torch.testing.assert_close(seen, table, atol=1e-12, rtol=0)
-    torch.testing.assert_close(seen_average, average, atol=1e-12, rtol=0)
+    torch.testing.assert_close(seen, table, atol=1e-6, rtol=0)
+    torch.testing.assert_close(seen_average, average, atol=1e-6, rtol=0)
 
 
 def test_a_row_that_is_not_read_is_not_touched() -> None:

@@ -10,7 +10,9 @@ moves it by its memory, and its running average follows. From step s on, with no
 for j = s+1 .. t, where rate_j = lr_j sqrt(1 - beta2^j) / (1 - beta1^j), d_j is the average's decay
 (train/average.py) and T follows T <- d_j T + (1 - d_j) S. S, T and P do not depend on the row, so
 they are kept for every s, a few numbers a step, and a row catches up when it is read next.
-Adam's epsilon, 1e-8, is left out of what a row catches up; it stands where a gradient is taken in.
+Adam's epsilon, 1e-8, is added to sqrt(v_s) as it stands at step s, and then shrinks with it, where Adam
+adds it anew in each step: m is gone before that can be seen. Without it numbers whose gradients are tiny
+would be moved as far as the others.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from echoic.train.average import Average
 
 BETA2, EPSILON = 0.999, 1e-8
 NOTHING = 1e-30
-"""Added to sqrt(v), which is 0 where no gradient ever came."""
+"""Added below, where at step 0 all of it is 0."""
 JUST_NOW = torch.tensor([[0.0], [0.0], [1.0]], dtype=torch.float64)
 """S, T and P of the step that was just done."""
 
@@ -83,7 +85,7 @@ class LazyAdam:
         table, at = self.embed.weight.detach(), self.last[rows]
         moved, trailed, left = self.since[:, (at - self.start).cpu()].to(table)[:, :, None]
         m, v, before = self.m[rows], self.v[rows], table[rows]
-        way = m / (v.sqrt() + NOTHING)
+        way = m / (v.sqrt() + EPSILON * (1 - BETA2 ** at[:, None].to(table.dtype)).sqrt() + NOTHING)
         table[rows] = before - way * moved
         if self.average is not None:
             self.average[rows] = left * self.average[rows] + (1 - left) * before - way * trailed
