@@ -16,7 +16,6 @@ Nothing else may run.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -28,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from echoic.kernels.door import Layer
+from kernels import in_turns
 from record import save
 
 CELLS = {"LSTM": "lstm", "GRU": "gru_after", "RNN": "rnn_tanh"}
@@ -37,24 +37,9 @@ Call = Callable[[], Any]
 ABSENT = find_spec("onnxruntime") is None or find_spec("onnx") is None
 
 
-def in_turns(calls: list[Call], rounds: int) -> Array:
-    """(calls, rounds) seconds; short calls are repeated to 2 ms."""
-    repeats = []
-    for call in calls:
-        call()
-        start = time.perf_counter()
-        call()
-        repeats.append(max(1, int(2e-3 / max(1e-7, time.perf_counter() - start))))
-    seconds = np.zeros((len(calls), rounds))
-    for turn in range(rounds):
-        for i, call in enumerate(calls):
-            time.sleep(PAUSE)
-            call()
-            start = time.perf_counter()
-            for _ in range(repeats[i]):
-                call()
-            seconds[i, turn] = (time.perf_counter() - start) / repeats[i]
-    return seconds
+def turns(calls: list[Call], rounds: int) -> Array:
+    """(calls, rounds) seconds."""
+    return np.array(in_turns(calls, rounds, PAUSE))
 
 
 def row(what: str, cell: str, hidden: int, against: str, theirs: Array, ours: Array) -> dict[str, Any]:
@@ -161,7 +146,7 @@ def forward(threads: int, rounds: int) -> Iterator[dict[str, Any]]:
                     made = session(cell, numbers(module), STEPS, n)
                     runtimes.append(lambda made=made, given=given: made.run(None, given))
                 same(layer.run(x)[0], runtimes[0]()[0])
-            times = in_turns([*theirs, *runtimes, lambda layer=layer, x=x: layer.run(x)], rounds)
+            times = turns([*theirs, *runtimes, lambda layer=layer, x=x: layer.run(x)], rounds)
             yield row("forward", cell, hidden, "torch", times[: len(forms)], times[-1])
             if ABSENT:
                 yield absent("forward", cell, hidden)
@@ -188,7 +173,7 @@ def steps(threads: int, rounds: int) -> Iterator[dict[str, Any]]:
             calls.append(lambda made=made, given=given: made.run(None, given))
             same(stepper.step(x, state)[0], calls[-1]()[0])
         calls += [lambda s=stepper, x=x, state=state: s.step(x, state), stepper.advance]
-        times = in_turns(calls, rounds)
+        times = turns(calls, rounds)
         for what, ours in (("step", times[-2]), ("step in place", times[-1])):
             yield row(what, cell, STEP_SIZE, f"torch.nn.{cell}Cell", times[:1], ours)
             yield (
@@ -236,7 +221,7 @@ def int8(threads: int, rounds: int) -> Iterator[dict[str, Any]]:
             module = getattr(torch.nn, cell)(hidden, hidden, batch_first=True)
             x = np.random.default_rng(0).standard_normal((1, STEPS, hidden)).astype(np.float32)
             layers = [Layer(kind, numbers(module), threads=threads, int8=eight) for eight in (False, True)]
-            times = in_turns([lambda layer=layer, x=x: layer.run(x) for layer in layers], rounds)
+            times = turns([lambda layer=layer, x=x: layer.run(x) for layer in layers], rounds)
             found = row("int8", cell, hidden, "our float32", times[:1], times[1])
             found["error_drawn"] = errors(module, kind, x)
             if hidden == 256:

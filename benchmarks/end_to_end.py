@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -80,26 +81,17 @@ def train_theirs(network: Theirs, batches: list[Any], config: Config) -> None:
             backward()
             with torch.no_grad():
                 table.copy_(kept)
-        nn.utils.clip_grads_with_norm_(network.parameters(), settings.clip, nn.utils.get_total_norm(_held(network)))
+        nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(average, list(network.parameters()), 1 - settings.average)
 
 
-def _held(network: nn.Module) -> list[Tensor]:
-    return [p.grad for p in network.parameters() if p.grad is not None]
-
-
 def train_ours(task: Classify, data: Any, rows: list[np.ndarray], config: Config) -> None:
-    def loss(network: nn.Module, batch: Any, noise: Any) -> tuple[Tensor, int]:
-        inputs, lengths = torch.from_numpy(batch.inputs), torch.from_numpy(batch.lengths)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.train.bfloat16):
-            outputs = network(inputs, lengths, noise)
-        return task.loss(outputs.float(), batch)
-
+    learner = replace(task, config=config)
     loop.fit(
-        task.network(0),
-        loss,
+        learner.network(0),
+        lambda network, batch, noise: learner.learn(network, batch, noise, {}),
         plan=lambda epoch: rows,
         collate=lambda index, epoch, step: task.collate(data, index),
         score=lambda network: {"loss": 0.0, "accuracy": 0.0},

@@ -85,7 +85,7 @@ def line(row: dict[str, Any]) -> str:
     times = f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
     if "against_packed" in row:
         times += f"; {row['against_packed']:.2f} against a PackedSequence"
-    numbers = f"{row['gflops']:.0f} | {row['torch_gflops']:.0f} | {100 * row['share_of_peak']:.0f} %"
+    numbers = f"{row['gflops']:.0f} | {row.get('torch_gflops', row.get('float32_gflops')):.0f} | {100 * row['share_of_peak']:.0f} %"
     return f"| {row['cell']} | {shape} | {numbers} | {times} |"
 
 

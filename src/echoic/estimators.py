@@ -69,7 +69,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     dropout : float, on embedded tokens and on the pooled vector; `word_dropout`: tokens read as unknown.
     ngrams : bool, whether the n-gram path stands beside the network.
     tokenizer : "auto" looks at the text; `vectors`: a file of word vectors.
-    epochs : passes over the training rows; 0 takes as many as `train.updates` steps need.
+    epochs : passes over the training rows; 0 takes as many as `train.updates` says.
     batch_size, lr, validation_fraction : the rest of the training.
     class_weight : None or "balanced".
     multilabel : bool, whether a text may have several labels, or none.
@@ -140,7 +140,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from echoic.read.split import split
         from echoic.train.progress import watcher
 
-        texts, targets = _texts(X), read_targets(y, self.multilabel)
+        texts, targets = texts_of(X), read_targets(y, self.multilabel)
         _same_length(texts, targets.labels, "y")
         if len(texts) < 2:
             raise DataError(f"X has {len(texts)} texts (n_samples={len(texts)}); needs at least 2, one to validate on")
@@ -151,10 +151,10 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = zip(texts, targets.labels, keys, strict=True)
         examples = [Example(text, label, key, i) for i, (text, label, key) in enumerate(rows, 1)]
         config = self._config()
-        said = _to_stderr if self.verbose else pipeline.silent
+        said = to_stderr if self.verbose else pipeline.silent
         first, second = split(examples, config.data.valid_fraction, config.seed, said)
         train, valid = [examples[i] for i in first], [examples[i] for i in second]
-        with _threads_kept(), _interrupting():
+        with threads_kept(), interrupting():
             journey = pipeline.fit(
                 train,
                 _within(train, valid, said) if self.multilabel else valid,
@@ -174,7 +174,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(N, C) float64, columns as in `classes_`. Rows sum to 1, unless multilabel, where each number
         is the probability of one label, 0 for one that no training row had."""
         check_is_fitted(self)
-        texts = _texts(X)
+        texts = texts_of(X)
         if not texts:
             return np.empty((0, len(self.classes_)))
         outputs = self.model_.outputs(texts).astype(np.float64)
@@ -195,7 +195,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Why each text is answered as it is: one `echoic.explain.record.Explanation` a text, of the label answered
         or of `label`, with a score for every token and its place in the text."""
         check_is_fitted(self)
-        return self.model_.explain(_texts(X), method, None if label is None else str(label))
+        return self.model_.explain(texts_of(X), method, None if label is None else str(label))
 
     def score(self, X: Sequence[str], y: Any, sample_weight: Any = None) -> float:
         """The share of texts answered right: multilabel, with all their labels; soft, with the most probable one."""
@@ -275,7 +275,7 @@ def _within(train: Sequence[Example], valid: Sequence[Example], said: Callable[[
     return [dataclasses.replace(e, target=tuple(name for name in e.target if name in known)) for e in valid]
 
 
-def _texts(X: Any) -> list[str]:
+def texts_of(X: Any) -> list[str]:
     """X as a list of str. A table, a single text or anything that is no text is refused."""
     if isinstance(X, (str, bytes)):
         raise DataError("X is one text; pass a list of texts")
@@ -294,7 +294,7 @@ def _same_length(texts: Sequence[str], other: Sequence[Any], name: str) -> None:
 
 
 @contextmanager
-def _threads_kept() -> Iterator[None]:
+def threads_kept() -> Iterator[None]:
     """`threads` in the settings holds while fitting; the caller's number is put back."""
     before = torch.get_num_threads()
     try:
@@ -305,7 +305,7 @@ def _threads_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupting() -> Iterator[None]:
+def interrupting() -> Iterator[None]:
     """Ctrl-C and SIGTERM as Python's own: GridSearchCV would count Interrupted, an Exception, as a failed fold."""
     from echoic.train.signals import Interrupted
 
@@ -315,5 +315,5 @@ def _interrupting() -> Iterator[None]:
         raise KeyboardInterrupt(str(stopped)) if stopped.exit_code == 130 else SystemExit(stopped.exit_code) from None
 
 
-def _to_stderr(note: str) -> None:
+def to_stderr(note: str) -> None:
     print(note, file=sys.stderr)

@@ -80,7 +80,6 @@ def report(
     model, task = journey.model, journey.model.task
     network: Any = model.network
     run = shlex.quote(show(out, 4096))
-    seconds = summary["seconds"]
     return ReportFacts(
         title=f"{Path(summary['data']['path']).name}: {len(task.names)} labels",
         names=task.names,
@@ -100,23 +99,34 @@ def report(
             _part("validation", journey.valid),
         ],
         findings=[(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes],
-        cost={
-            "parameters": f"{summary['parameters']:,}, and {summary['ngram_weights']:,} n-gram weights",
-            "time": f"{seconds['all']:.0f} s (network {seconds['train']:.0f} s)",
-            "speed": f"{summary['tokens_per_second']:,} tokens a second",
-            "peak memory": f"{summary['peak_memory_mib']:,} MiB",
-            "kernels": "; ".join(summary["kernels"]),
-        },
+        cost=cost(summary, parameters=f"{summary['parameters']:,}, and {summary['ngram_weights']:,} n-gram weights"),
         commands=[
             ("score it on a test file", f"echoic evaluate {run} test.csv"),
             ("ask it", f'echoic predict {run} "a text"'),
             ("a whole file", f"echoic predict {run} --input texts.csv --output answers.csv"),
             ("from Python", f'echoic.load("{show(out, 4096)}").predict(["a text"])'),
         ],
-        origin={k: str(v) for k, v in model.about.items() if isinstance(v, str | int)}
-        | {f"{name} file SHA-256": digest for name, digest in summary["data"]["sha256"].items()}
-        | {"python executable": Path(sys.executable).name},
+        origin=origin(model, summary),
     )
+
+
+def cost(summary: Mapping[str, Any], **more: str) -> dict[str, str]:
+    """What any task's run cost, for its report; `more` goes before."""
+    seconds = summary["seconds"]
+    return {
+        **more,
+        "time": f"{seconds['all']:.0f} s (network {seconds['train']:.0f} s)",
+        "speed": f"{summary['tokens_per_second']:,} tokens a second",
+        "peak memory": f"{summary['peak_memory_mib']:,} MiB",
+        "kernels": "; ".join(summary["kernels"]),
+    }
+
+
+def origin(model: Model, summary: Mapping[str, Any]) -> dict[str, str]:
+    """Where a run came from: seed, versions, the digests of its files."""
+    about = {name: str(value) for name, value in model.about.items() if isinstance(value, str | int)}
+    files = {f"{name} file SHA-256": digest for name, digest in summary["data"]["sha256"].items()}
+    return about | files | {"python executable": Path(sys.executable).name}
 
 
 def _errors(journey: Journey, valid: Sequence[Example]) -> list[HardError]:

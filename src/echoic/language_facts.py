@@ -128,7 +128,6 @@ def report(
     """The facts of `report.html`."""
     model = journey.model
     run = shlex.quote(show(out, 4096))
-    seconds = summary["seconds"]
     return score_facts(
         model,
         scores,
@@ -140,20 +139,13 @@ def report(
         samples=[Sample(**each) for each in summary["samples"]],
         data=[_part(name, parts[name], data) for name, data in (("train", journey.train), ("valid", journey.valid))],
         findings=[(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes],
-        cost={
-            "parameters": f"{summary['parameters']:,}",
-            "time": f"{seconds['all']:.0f} s (network {seconds['train']:.0f} s)",
-            "speed": f"{summary['tokens_per_second']:,} tokens a second",
-            "peak memory": f"{summary['peak_memory_mib']:,} MiB",
-            "kernels": "; ".join(summary["kernels"]),
-        },
+        cost=facts.cost(summary, parameters=f"{summary['parameters']:,}"),
         commands=[
             ("let it write on", f"echoic generate {run} --prompt {shlex.quote(summary['prompt'])} --temperature 0.8"),
             ("score it on a test file", f"echoic evaluate {run} test.txt"),
             ("from Python", f'echoic.load("{show(out, 4096)}").generate("a prompt", length=200).continuation'),
         ],
-        origin={k: str(v) for k, v in model.about.items() if isinstance(v, str | int) and k != "prompt"}
-        | {f"{name} file SHA-256": digest for name, digest in summary["data"]["sha256"].items()},
+        origin={name: value for name, value in facts.origin(model, summary).items() if name != "prompt"},
     )
 
 

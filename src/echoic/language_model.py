@@ -20,7 +20,7 @@ try:
     from sklearn.base import BaseEstimator
     from sklearn.utils.validation import check_is_fitted
 
-    from echoic.estimators import _interrupting, _texts, _threads_kept, _to_stderr, configuration
+    from echoic.estimators import configuration, interrupting, texts_of, threads_kept, to_stderr
 except ImportError as error:
     raise Unavailable(f"LanguageModel needs {error.name}: pip install 'echoic[train]'") from error
 
@@ -122,8 +122,8 @@ class LanguageModel(BaseEstimator):  # type: ignore[misc]
             given, KEYS, self.settings, self.random_state, "LanguageModel", **{"task.kind": "generate"}
         )
         train, valid = cut([Example(text, row=i) for i, text in enumerate(texts, 1)], config.data.valid_fraction)
-        said = _to_stderr if self.verbose else pipeline.silent
-        with _threads_kept(), _interrupting():
+        said = to_stderr if self.verbose else pipeline.silent
+        with threads_kept(), interrupting():
             journey = pipeline.fit(train, valid, config, watch=watcher(quiet=not self.verbose), said=said)
         self.model_, self.history_ = journey.model, journey.fitted.history
         self.n_iter_ = len(self.history_)
@@ -193,4 +193,4 @@ class LanguageModel(BaseEstimator):  # type: ignore[misc]
 
 
 def _one_or_more(X: str | Sequence[str]) -> list[str]:
-    return [X] if isinstance(X, str) else _texts(X)
+    return [X] if isinstance(X, str) else texts_of(X)

@@ -76,8 +76,6 @@ class Model:
         from echoic.explain.classifier import explain
 
         _require_list(inputs)
-        if self.config.task.kind != "classify":
-            raise UsageError(f"this model does {self.config.task.kind}; only a classifier is explained")
         return [explain(self.task, self.network, text, method, label) for text in inputs]
 
     def predict_stream(self, inputs: Iterable[Any], chunk: int = 1024, **options: Any) -> Iterator[Any]:

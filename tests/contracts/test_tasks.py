@@ -26,6 +26,7 @@ from echoic.core import registry
 from echoic.core.config import Config
 from echoic.core.errors import UsageError
 from echoic.core.types import PAD, Example
+from echoic.explain.faithful import measure
 from echoic.layers.dropout import Noise
 from echoic.pipeline import Journey
 
@@ -251,6 +252,8 @@ def check_attributions_sum_to_the_difference(it: Trained) -> None:
     if it.journey.model.config.task.kind != "classify":
         with pytest.raises(UsageError, match="only a classifier is explained"):
             it.journey.model.explain([it.test[0].input])
+        with pytest.raises(UsageError, match="only a classifier is explained"):
+            measure(it.journey.model.task, it.journey.model.network, [it.test[0].input])
         return
     for found in it.journey.model.explain([e.input for e in it.test[:5]]):
         total = sum(token.score for token in found.tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from echoic.core.errors import UsageError
 from echoic.decode.sampling import (
     How,
-    beam,
     before_stop,
     begin,
     choose,
@@ -136,32 +134,6 @@ def test_the_whole_prompt_and_what_was_written_count_as_seen() -> None:
     ids, after = write(counting, thread, How())
     assert set(np.flatnonzero(after.seen[0])) == {1, 2, int(ids[0])}
     assert np.flatnonzero(thread.seen[0]).tolist() == [1, 2], "a step changes nothing behind it"
-
-
-def test_a_wide_beam_is_a_search_through_everything() -> None:
-    def take(state: Any, rows: np.ndarray) -> Any:
-        return state[rows]
-
-    def log_p(prompt: list[int], more: tuple[int, ...]) -> float:
-        total, read = 0.0, np.array([prompt])
-        for token in more:
-            total += float(np.log(softmax(counting(read, None)[0]))[0, token])
-            read = np.append(read, [[token]], 1)
-        return total
-
-    best = max(product(range(7), repeat=3), key=lambda more: log_p([1, 2], more))
-    ids, total = beam(counting, np.array([1, 2]), 3, 49, take)
-    assert tuple(ids) == best
-    assert total == pytest.approx(log_p([1, 2], best))
-    greedy, _ = beam(counting, np.array([1, 2]), 5, 1, take)
-    thread = begin(counting, np.array([1, 2]), generators(0, 1))
-    for wanted in greedy:
-        taken, thread = write(counting, thread, How(temperature=0))
-        assert taken[0] == wanted
-    assert 3 not in beam(counting, np.array([1]), 6, 4, take, forbidden=[3])[0]
-    for width, length in ((0, 3), (3, 0)):
-        with pytest.raises(UsageError):
-            beam(counting, np.array([1]), length, width, take)
 
 
 # Stop strings

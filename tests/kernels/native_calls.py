@@ -5,6 +5,9 @@ Whatever the core must not read is NaN here (the tape before forward too), and w
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,6 +172,26 @@ def backward(
         [address(out.get(name)) for name in LEARNED],
     )
     return out
+
+
+def interpreter_is_free(call: Callable[[], object]) -> bool:
+    """Whether another thread runs during one of 2,000 calls, where the interpreter is never taken away within 1000 s."""
+    go, done = threading.Event(), threading.Event()
+    other = threading.Thread(target=lambda: go.wait() and done.set())
+    other.start()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    try:
+        go.set()
+        for _ in range(2000):
+            call()
+            if done.is_set():
+                break
+        free = done.is_set()
+    finally:
+        sys.setswitchinterval(before)
+    other.join()
+    return free
 
 
 def both(core: Any, isa: int, p: Problem, n: Numbers, threads: int = 1) -> dict[str, Array]:

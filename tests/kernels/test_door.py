@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 from echoic.kernels import native, plain
 from echoic.kernels.door import Layer
 from kernels.door_case import Case, case, check, off
-from kernels.native_calls import Array, Problem
+from kernels.native_calls import Array, Problem, interpreter_is_free
 from kernels.native_reference import FORWARD, HIDDEN
 
 ISAS = ["avx512", "avx2", "portable", "none"]
@@ -506,24 +505,9 @@ def test_the_door_works_where_torch_is_not_installed() -> None:
 
 
 def test_the_interpreter_is_free_during_a_run(core: Any, isa: int) -> None:
-    """Nothing but the core lets go of the interpreter here: it is never taken away within 1000 s."""
     c = case(Problem("lstm", batch=1, steps=64, features=16, hidden=64, double=False, ragged=False))
-    layer, (go, done) = c.layer(threads=1), (threading.Event(), threading.Event())
-    other = threading.Thread(target=lambda: go.wait() and done.set())
-    other.start()
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1000.0)
-    try:
-        go.set()
-        for _ in range(2000):
-            layer.run(c.x)
-            if done.is_set():
-                break
-        free = done.is_set()
-    finally:
-        sys.setswitchinterval(before)
-    other.join()
-    assert free
+    layer = c.layer(threads=1)
+    assert interpreter_is_free(lambda: layer.run(c.x))
 
 
 def test_the_comparison_sees_a_planted_fault() -> None:

@@ -7,7 +7,6 @@ import mmap
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -223,29 +222,13 @@ def test_lasting_memory_is_aligned_and_its_owners_alone(core: Any, double: bool)
 
 
 def test_the_interpreter_is_free_during_a_call(core: Any) -> None:
-    """Nothing but the core lets go of the interpreter here: it is never taken away within 1000 s."""
     problem = Problem("lstm", batch=8, steps=200, features=16, hidden=64, double=False)
     n = calls.draw(problem)
     shape = calls.shape_of(core, problem, n.lengths, 1)
     inputs = [calls.address(n.inputs[name]) for name in calls.NAMES]
     out = [np.zeros(s, np.float32) for s in ((8, 200, 64), (8, 64), (8, 64))]
     places = [*map(calls.address, out), 0]
-    go, done = threading.Event(), threading.Event()
-    other = threading.Thread(target=lambda: go.wait() and done.set())
-    other.start()
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1000.0)
-    try:
-        go.set()
-        for _ in range(2000):
-            core.forward(0, False, shape, inputs, places)
-            if done.is_set():
-                break
-        free = done.is_set()
-    finally:
-        sys.setswitchinterval(before)
-    other.join()
-    assert free
+    assert calls.interpreter_is_free(lambda: core.forward(0, False, shape, inputs, places))
 
 
 @pytest.mark.parametrize("rows", [2, 17])

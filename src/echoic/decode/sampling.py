@@ -153,28 +153,3 @@ def settled(text: str, stops: Sequence[str]) -> int:
         if any(stop.startswith(text[start:]) for stop in stops):
             return start
     return len(text)
-
-
-def beam(
-    step: Step,
-    prompt: np.ndarray,
-    length: int,
-    width: int,
-    take: Callable[[State, np.ndarray], State],
-    forbidden: Sequence[int] = (),
-) -> tuple[np.ndarray, float]:
-    """The most probable of `width` kept continuations of `length` tokens, and its log probability.
-    `take(state, rows)` picks and repeats rows of a state. With width 1 it is greedy."""
-    if width < 1 or length < 1:
-        raise UsageError(f"beam of width {width} and length {length}: wants at least 1 of each")
-    logits, state = step(np.asarray(prompt, np.int64)[None], None)
-    ids, total = np.empty((1, 0), np.int64), np.zeros(1)
-    for _ in range(length):
-        scores = penalised(logits, np.zeros(logits.shape, bool), How(forbidden=tuple(forbidden)))
-        with np.errstate(divide="ignore"):
-            whole = total[:, None] + np.log(softmax(scores))
-        best = np.argsort(-whole, axis=None, kind="stable")[:width]
-        rows, tokens = np.unravel_index(best, whole.shape)
-        ids, total = np.concatenate([ids[rows], tokens[:, None]], 1), whole[rows, tokens]
-        logits, state = step(tokens[:, None].astype(np.int64), take(state, rows))
-    return ids[0], float(total[0])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from echoic.core.errors import show
 from echoic.evaluate import plots
 from echoic.evaluate.intervals import Paired
-from echoic.evaluate.report import _commands, _pairs, _say, _table, page
+from echoic.evaluate.page import commands, page, pairs, say, table, verdict_and_scores
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -111,42 +111,26 @@ def score_rows(facts: LanguageFacts) -> tuple[list[str], list[tuple[str, list[st
 
 def render_table(facts: LanguageFacts) -> Group:
     """The verdict and the table of scores, for `rich.print`."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    columns, rows = score_rows(facts)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for i, (name, values) in enumerate(rows):
-        table.add_row(Text(show(name)), *values, style="bold" if i == 0 else "")
-    return Group(Text(verdict(facts)), Text(""), table)
+    return verdict_and_scores(verdict(facts), *score_rows(facts))
 
 
 def html(facts: LanguageFacts) -> str:
     """The whole page."""
     columns, rows = score_rows(facts)
     state = facts.difference.verdict if facts.difference else "plain"
-    top = f'<p class="verdict {state}">{_say(verdict(facts), 1000)}</p>'
+    top = f'<p class="verdict {state}">{say(verdict(facts), 1000)}</p>'
     return page(
         facts.title,
         [
-            ("verdict", "", top + _table(["", *columns], [[_say(n), *v] for n, v in rows], "scores")),
+            ("verdict", "", top + table(["", *columns], [[say(n), *v] for n, v in rows], "scores")),
             ("curves", "Learning curves", _curves(facts)),
             ("writing", "How it writes", _writing(facts)),
             ("data", "The data", _data(facts)),
-            ("cost", "The cost", _pairs(facts.cost)),
-            ("use", "How to use it", _commands(_any(facts))),
-            ("origin", "Where it came from", _pairs(facts.origin)),
+            ("cost", "The cost", pairs(facts.cost)),
+            ("use", "How to use it", commands(facts.commands)),
+            ("origin", "Where it came from", pairs(facts.origin)),
         ],
     )
-
-
-def _any(facts: Any) -> Any:
-    """For the parts of a classifier's page that read only what both kinds of facts have."""
-    return facts
 
 
 def _curves(facts: LanguageFacts) -> str:
@@ -168,7 +152,7 @@ def _writing(facts: LanguageFacts) -> str:
         f'<h3>temperature {s.temperature:g}</h3><pre dir="auto"><b>{_prose(facts.prompt)}</b>{_prose(s.continuation)}</pre>'
         for s in facts.samples
     )
-    return said + _table(head, rows) + texts
+    return said + table(head, rows) + texts
 
 
 def _prose(text: str) -> str:
@@ -177,11 +161,9 @@ def _prose(text: str) -> str:
 
 
 def _data(facts: LanguageFacts) -> str:
-    rows = [[_say(name), f"{texts:,}", f"{tokens:,}", f"{unknown:,}"] for name, texts, tokens, unknown in facts.data]
+    rows = [[say(name), f"{texts:,}", f"{tokens:,}", f"{unknown:,}"] for name, texts, tokens, unknown in facts.data]
     notes = "".join(
-        f'<li class="{escape(level, quote=True)}"><b>{_say(level)}</b> {_say(message, 1000)}</li>'
+        f'<li class="{escape(level, quote=True)}"><b>{say(level)}</b> {say(message, 1000)}</li>'
         for level, message in facts.findings
     )
-    return _table(["part", "texts", "tokens", "unknown"], rows) + (
-        f'<ul class="findings">{notes}</ul>' if notes else ""
-    )
+    return table(["part", "texts", "tokens", "unknown"], rows) + (f'<ul class="findings">{notes}</ul>' if notes else "")

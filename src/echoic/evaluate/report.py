@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from echoic.core import durable
-from echoic.core.errors import show
 from echoic.evaluate import plots
 from echoic.evaluate.intervals import Paired, wilson
 from echoic.evaluate.metrics import Kind
+from echoic.evaluate.page import commands, page, pairs, percent, say, table, verdict_and_scores
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -117,10 +117,10 @@ def verdict(facts: ReportFacts) -> str:
     rows, that they flatter."""
     own, metric = facts.scores["model"], facts.metric
     rows = own["examples"]
-    score = f"{_metric(facts, metric)} {_percent(own[metric])}"
+    score = f"{_metric(facts, metric)} {percent(own[metric])}"
     if metric == "accuracy":
         low, high = wilson(round(own["accuracy"] * rows), rows)
-        score += f" (95 % interval {_percent(low)} to {_percent(high)})"
+        score += f" (95 % interval {percent(low)} to {percent(high)})"
     head = f"On {rows:,} {facts.part} rows: {score}."
     return " ".join(filter(None, (head, _against_tfidf(facts), _chosen_here(facts))))
 
@@ -130,7 +130,7 @@ def _against_tfidf(facts: ReportFacts) -> str:
         return ""
     d = facts.difference
     points = f"{abs(100 * d.difference):.1f} points"
-    base = f"TF-IDF + logistic regression ({_percent(facts.scores['tfidf_lr'][facts.metric])})"
+    base = f"TF-IDF + logistic regression ({percent(facts.scores['tfidf_lr'][facts.metric])})"
     spread = f"the paired 95 % interval of the difference is {100 * d.low:+.1f} to {100 * d.high:+.1f}"
     return {
         "above": f"That is {points} above {base}; {spread}.",
@@ -151,18 +151,7 @@ def _chosen_here(facts: ReportFacts) -> str:
 
 def render_table(facts: ReportFacts) -> Group:
     """The verdict and the table of scores, for `rich.print`."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    columns, rows = _score_rows(facts)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for i, (name, values) in enumerate(rows):
-        table.add_row(Text(show(name)), *values, style="bold" if i == 0 else "")
-    return Group(Text(verdict(facts)), Text(""), table)
+    return verdict_and_scores(verdict(facts), *_score_rows(facts))
 
 
 def html(facts: ReportFacts) -> str:
@@ -175,34 +164,18 @@ def html(facts: ReportFacts) -> str:
         ("calibration", "Do the probabilities mean what they say?", _calibration(facts)),
         ("errors", "The hardest errors", _errors(facts)),
         ("data", "The data", _data(facts)),
-        ("cost", "The cost", _pairs(facts.cost)),
-        ("use", "How to use it", _commands(facts)),
-        ("origin", "Where it came from", _pairs(facts.origin)),
+        ("cost", "The cost", pairs(facts.cost)),
+        ("use", "How to use it", commands(facts.commands)),
+        ("origin", "Where it came from", pairs(facts.origin)),
     ]
     return page(facts.title, sections)
-
-
-def page(heading: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """A page of (id, heading, HTML) sections; one without content is left out."""
-    body = "\n".join(
-        f'<section id="{key}">{f"<h2>{title}</h2>" if title else ""}{content}</section>'
-        for key, title, content in sections
-        if content
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{_say(heading)}</title><style>{STYLE}</style></head>\n"
-        f"<body><main><h1>{_say(heading)}</h1>\n{body}\n</main></body></html>\n"
-    )
 
 
 def _verdict(facts: ReportFacts) -> str:
     columns, rows = _score_rows(facts)
     state = facts.difference.verdict if facts.difference else "plain"
-    return f'<p class="verdict {state}">{_say(verdict(facts), 1000)}</p>' + _table(
-        ["", *columns], [[_say(n), *v] for n, v in rows], "scores"
+    return f'<p class="verdict {state}">{say(verdict(facts), 1000)}</p>' + table(
+        ["", *columns], [[say(n), *v] for n, v in rows], "scores"
     )
 
 
@@ -210,7 +183,7 @@ def _score_rows(facts: ReportFacts) -> tuple[list[str], list[tuple[str, list[str
     """(column heads, (model, its values) for each model)."""
     keys = [key for key in SCORES if key != "micro_f1" or facts.kind == "several"]
     rows = [
-        (MODELS.get(name, name), [f"{s[key]:.3f}" if key == "loss" else _percent(s[key]) for key in keys])
+        (MODELS.get(name, name), [f"{s[key]:.3f}" if key == "loss" else percent(s[key]) for key in keys])
         for name, s in facts.scores.items()
     ]
     return [_metric(facts, key) for key in keys], rows
@@ -252,12 +225,12 @@ def _confusion(facts: ReportFacts) -> str:
     )
     if size <= 2:
         return drawn
-    pairs = sorted(
+    often = sorted(
         ((matrix[i][j], i, j) for i in range(size) for j in range(size) if i != j and matrix[i][j]), reverse=True
     )
-    rows = [[_say(facts.names[i]), _say(facts.names[j]), f"{n:,}"] for n, i, j in pairs[: 8 if small else 30]]
+    rows = [[say(facts.names[i]), say(facts.names[j]), f"{n:,}"] for n, i, j in often[: 8 if small else 30]]
     return drawn + (
-        _table(["it was", "and was taken for", "rows"], rows, "pairs")
+        table(["it was", "and was taken for", "rows"], rows, "pairs")
         if rows
         else "<p>No row was taken for another class.</p>"
     )
@@ -278,26 +251,26 @@ def _classes(facts: ReportFacts) -> str:
     ]
     rows = []
     for name, c in own["per_class"].items():
-        other = [_percent(base[name]["f1"]) if name in base else ""] if base else []
+        other = [percent(base[name]["f1"]) if name in base else ""] if base else []
         last = [f"{c['support']:,}", *([f"{cut[name]:.2f}"] if cut else [])]
         rows.append(
             [
-                _say(name),
-                _percent(c["precision"]),
-                _percent(c["recall"]),
-                _percent(c["f1"]),
+                say(name),
+                percent(c["precision"]),
+                percent(c["recall"]),
+                percent(c["f1"]),
                 plots.bar(c["f1"]),
                 *other,
                 *last,
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _calibration(facts: ReportFacts) -> str:
     own = facts.scores["model"]
-    said = f"<p>On average the stated probability is {_percent(own['ece'])} away from what came true (expected calibration error); Brier score {own['brier']:.3f}.</p>"
-    return said + plots.reliability(own["bins"]) + _pairs(facts.calibration)
+    said = f"<p>On average the stated probability is {percent(own['ece'])} away from what came true (expected calibration error); Brier score {own['brier']:.3f}.</p>"
+    return said + plots.reliability(own["bins"]) + pairs(facts.calibration)
 
 
 def _errors(facts: ReportFacts) -> str:
@@ -306,21 +279,21 @@ def _errors(facts: ReportFacts) -> str:
     rows = [
         [
             f"{e.row:,}",
-            f'<span dir="auto">{_say(e.text, TEXT_LIMIT)}</span>',
-            _say(e.wanted),
-            _say(e.said),
-            _percent(e.sure),
+            f'<span dir="auto">{say(e.text, TEXT_LIMIT)}</span>',
+            say(e.wanted),
+            say(e.said),
+            percent(e.sure),
         ]
         for e in facts.errors
     ]
     note = "<p>Wrong with the greatest conviction, worst first. Some may be wrong in the data.</p>"
-    return note + _table(["row", "text", "labelled", "answered", "how sure"], rows, "errors")
+    return note + table(["row", "text", "labelled", "answered", "how sure"], rows, "errors")
 
 
 def _data(facts: ReportFacts) -> str:
     rows = [
         [
-            _say(p.name),
+            say(p.name),
             f"{p.rows:,}",
             f"{p.median:,}",
             f"{p.p95:,}",
@@ -329,71 +302,9 @@ def _data(facts: ReportFacts) -> str:
         ]
         for p in facts.data
     ]
-    table = _table(["part", "rows", "tokens, median", "95 %", "longest", "cut"], rows) if rows else ""
+    read = table(["part", "rows", "tokens, median", "95 %", "longest", "cut"], rows) if rows else ""
     notes = "".join(
-        f'<li class="{escape(level, quote=True)}"><b>{_say(level)}</b> {_say(message, 1000)}</li>'
+        f'<li class="{escape(level, quote=True)}"><b>{say(level)}</b> {say(message, 1000)}</li>'
         for level, message in facts.findings
     )
-    return table + (f'<ul class="findings">{notes}</ul>' if notes else "")
-
-
-def _commands(facts: ReportFacts) -> str:
-    return "".join(
-        f"<p>{_say(what, 300)}</p><pre><code>{_say(command, 4000)}</code></pre>" for what, command in facts.commands
-    )
-
-
-def _pairs(values: Mapping[str, str]) -> str:
-    rows = "".join(f"<dt>{_say(key)}</dt><dd>{_say(value, 2000)}</dd>" for key, value in values.items())
-    return f"<dl>{rows}</dl>" if rows else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """Cells are HTML already."""
-    top = "".join(f'<th scope="col">{h}</th>' for h in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _say(text: object, limit: int = 120) -> str:
-    """Anybody's text as HTML: spaces run together, invisible characters spelled out, cut, escaped."""
-    return escape(show(" ".join(str(text).split()), limit), quote=True)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-STYLE = """
-:root { --page: #fff; --ink: #1b1f24; --soft: #5b6570; --line: #d5dae0; --pane: #f4f6f8; --one: #0072b2; --two: #c24e00;
-  --on: #fff; --good: #0072b2; --bad: #c24e00; }
-@media (prefers-color-scheme: dark) { :root { --page: #15181c; --ink: #e6e9ed; --soft: #9aa5b1; --line: #39414a; --pane: #1e2329;
-  --one: #56b4e9; --two: #f0a04b; --on: #10151a; --good: #56b4e9; --bad: #f0a04b; } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Noto Sans", "PingFang SC",
-  "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC", sans-serif }
-main { max-width: 58rem; margin: 0 auto; padding: 2rem 1.25rem 4rem }
-h1 { font-size: 1.5rem; margin: 0 0 1rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem }
-.verdict { font-size: 1.1rem; margin: 0 0 1.25rem; padding: .9rem 1.1rem; background: var(--pane); border-left: 5px solid var(--soft) }
-.verdict.above { border-color: var(--good) } .verdict.below { border-color: var(--bad) }
-.wide { overflow-x: auto; margin: .75rem 0 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th { font-weight: 600; color: var(--soft); font-size: .85rem; text-align: right; vertical-align: bottom }
-td { text-align: right; vertical-align: top; white-space: nowrap } th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line) }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 5rem; white-space: normal }
-.scores tbody tr:first-child { font-weight: 700 }
-.errors td, .errors th, .pairs :nth-child(2) { text-align: left } .errors td { white-space: normal } .errors td:last-child { white-space: nowrap }
-.errors td:nth-child(2) { min-width: 16rem; overflow-wrap: anywhere } .errors td:nth-child(n+3) { min-width: 5rem }
-.pair { display: flex; flex-wrap: wrap; gap: 1rem }
-svg { max-width: 100%; height: auto; color: var(--ink) } td svg { max-width: none } svg text { fill: var(--ink); font-size: 12px; font-family: inherit }
-svg .soft { fill: var(--soft) } svg .on { fill: var(--on) } svg .axis { stroke: var(--line); fill: none }
-svg .one { stroke: var(--one); fill: none; stroke-width: 2 } svg .two { stroke: var(--two); fill: none; stroke-width: 2; stroke-dasharray: 6 3 }
-svg .mark { stroke: var(--soft); stroke-dasharray: 2 4; fill: none } svg .dot-one { fill: var(--one) } svg .dot-two { fill: var(--two) }
-svg .cell { fill: var(--one); stroke: var(--line); stroke-width: .5 } svg .track { fill: var(--line) } svg .gap { stroke: var(--two); stroke-width: 3; stroke-opacity: .5 }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; margin: .5rem 0 }
-dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
-pre { background: var(--pane); padding: .75rem 1rem; margin: .25rem 0 1rem; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all }
-.findings { padding-left: 1.2rem } .findings .error b, .findings .warning b { color: var(--bad) }
-@media print { body { font-size: 11pt } main { max-width: none; padding: 0 } h2 { break-after: avoid } svg, tr, pre { break-inside: avoid }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
-"""
+    return read + (f'<ul class="findings">{notes}</ul>' if notes else "")

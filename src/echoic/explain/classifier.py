@@ -12,7 +12,7 @@ from typing import Any
 
 from echoic.core.errors import UsageError, nearest, show
 from echoic.explain.attribute import TOLERANCE, Attribution, gradient_x_input, integrated_gradients, occlusion
-from echoic.explain.reading import Reading
+from echoic.explain.reading import Reading, require_classifier
 from echoic.explain.record import METHODS, Explanation, Token
 from echoic.explain.trace import labels_that_led, moves, turns
 from echoic.tasks.classify import ClassifierNetwork, Classify
@@ -31,7 +31,7 @@ def attribute(reading: Reading, column: int, method: str) -> Attribution:
     if method == "occlusion":
         return occlusion(reading.hiding(column), len(reading.ids), MOST_HIDDEN)
     if method != "attention":
-        raise UsageError(f"--method {show(method)}: there is none of that name{nearest(method, METHODS)}")
+        raise UsageError(f"method {show(method)}: there is none of that name{nearest(method, METHODS)}")
     if reading.network.pool.attention is None:
         raise UsageError(
             f"this model has no attention weights (its pooling is {reading.network.pool.kind}): "
@@ -47,10 +47,9 @@ def explain(
 
     Raises UsageError for a method or label that this model has not, DataError for what is no text.
     """
-    if not isinstance(task, Classify):
-        raise UsageError("explain: only a classifier can be explained as yet")
+    require_classifier(task)
     if label is not None and label not in task.names:
-        raise UsageError(f"--label {show(label)}: the model has none of that name{nearest(label, task.names)}")
+        raise UsageError(f"label {show(label)}: the model has none of that name{nearest(label, task.names)}")
     ids, spans = task.text.encode_with_offsets(text)
     reading = Reading(network, ids)
     p = task.probabilities(reading.logits[None].double().cpu().numpy())[0]

@@ -22,7 +22,7 @@ from echoic.core.errors import DataError
 from echoic.core.types import EMPTY, pad
 from echoic.evaluate.intervals import paired_bootstrap
 from echoic.explain.classifier import attribute
-from echoic.explain.reading import Reading
+from echoic.explain.reading import Reading, require_classifier
 from echoic.explain.record import METHODS
 from echoic.explain.trace import moves
 from echoic.tasks.classify import ClassifierNetwork, Classify
@@ -86,7 +86,8 @@ def measure(
 ) -> Faithfulness:
     """AOPC of each method (all that this model has) on these texts, beside random deletions.
 
-    Raises DataError without a text."""
+    Raises DataError without a text, UsageError where it is no classifier."""
+    require_classifier(task)
     if methods is None:
         methods = [m for m in METHODS if m != "attention" or network.pool.attention is not None]
     rows = []

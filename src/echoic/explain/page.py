@@ -12,8 +12,8 @@ from html import escape
 from pathlib import Path
 
 from echoic.core import durable
+from echoic.evaluate.page import STYLE
 from echoic.evaluate.plots import nice_ticks
-from echoic.evaluate.report import STYLE
 from echoic.explain.pieces import Piece, headline, named, pieces, strongest, sums, visible
 from echoic.explain.record import Explanation
 

@@ -9,21 +9,29 @@ off, is read anew only in the segments that differ.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from echoic.core.errors import UsageError
 from echoic.core.types import PAD, UNKNOWN
 from echoic.explain import ngrams
 from echoic.explain.attribute import Score
 from echoic.layers.attention import masked_softmax
 from echoic.layers.segments import split
 from echoic.layers.unroll import valid_steps
-from echoic.tasks.classify import ClassifierNetwork
+from echoic.tasks.classify import ClassifierNetwork, Classify
 
 BATCH_TOKENS = 1 << 18
 """Tokens of the variants of a text that are in memory together; changes no answer."""
+
+
+def require_classifier(task: Any) -> None:
+    """Raises UsageError for any other task."""
+    if not isinstance(task, Classify):
+        raise UsageError(f"this model does {task.config.task.kind}; only a classifier is explained")
 
 
 def full(inputs: Tensor) -> Tensor:

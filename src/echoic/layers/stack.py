@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from echoic.cells.base import Cell, Masks, Zoneout
 from echoic.core import registry
+from echoic.core.config import ModelConfig
 from echoic.core.errors import ConfigError, UsageError
 from echoic.kernels.dispatch import choose
 from echoic.layers.dropout import Noise, dropout
@@ -84,6 +85,28 @@ class Stack(nn.Module):
         )
         norms = [BatchNorm(size, device=device, dtype=dtype) for size in sizes] if batch_norm else []
         self.norms = nn.ModuleList(norms)
+
+    @classmethod
+    def of(cls, model: ModelConfig, input_size: int, *, bidirectional: bool, locked: bool = False) -> Self:
+        """The stack that a configuration describes, with first weights that train well."""
+        stack = cls(
+            input_size,
+            model.hidden,
+            cell=model.cell.kind,
+            options=model.cell.options,
+            layers=model.layers,
+            bidirectional=bidirectional,
+            dropout=model.dropout_layers,
+            locked=locked,
+            variational=model.variational,
+            candidate=model.candidate,
+            zoneout=model.zoneout,
+            weight_drop=model.weight_drop,
+            layer_norm=model.layer_norm,
+            batch_norm=model.batch_norm,
+        )
+        stack.init_orthogonal()
+        return stack
 
     @property
     def layers(self) -> int:

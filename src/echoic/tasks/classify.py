@@ -64,23 +64,7 @@ class ClassifierNetwork(nn.Module):
     def __init__(self, model: ModelConfig, embed: Embed, classes: int) -> None:
         super().__init__()
         self.embed = embed
-        size = embed.weight.shape[1]
-        self.stack = Stack(
-            size,
-            model.hidden,
-            cell=model.cell.kind,
-            options=model.cell.options,
-            layers=model.layers,
-            bidirectional=model.bidirectional,
-            dropout=model.dropout_layers,
-            variational=model.variational,
-            candidate=model.candidate,
-            zoneout=model.zoneout,
-            weight_drop=model.weight_drop,
-            layer_norm=model.layer_norm,
-            batch_norm=model.batch_norm,
-        )
-        self.stack.init_orthogonal()
+        self.stack = Stack.of(model, embed.weight.shape[1], bidirectional=model.bidirectional)
         self.pool = Pool(model.pool, model.hidden, bidirectional=model.bidirectional, attention=model.attention)
         self.out = nn.Linear(self.pool.output_size, classes)
         self.ngrams: NgramPath | None = None

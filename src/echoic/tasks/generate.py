@@ -82,22 +82,7 @@ class LanguageNetwork(nn.Module):
         super().__init__()
         self.model, self.options = model, options
         self.embed = Embed(vocabulary, model.embedding, by_rows=False)
-        self.stack = Stack(
-            model.embedding,
-            model.hidden,
-            cell=model.cell.kind,
-            options=model.cell.options,
-            layers=model.layers,
-            dropout=model.dropout_layers,
-            locked=True,
-            variational=model.variational,
-            candidate=model.candidate,
-            zoneout=model.zoneout,
-            weight_drop=model.weight_drop,
-            layer_norm=model.layer_norm,
-            batch_norm=model.batch_norm,
-        )
-        self.stack.init_orthogonal()
+        self.stack = Stack.of(model, model.embedding, bidirectional=False, locked=True)
         if options.tied:
             same = model.hidden == model.embedding
             self.project = nn.Identity() if same else nn.Linear(model.hidden, model.embedding, bias=False)

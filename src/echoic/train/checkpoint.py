@@ -218,7 +218,7 @@ def read(path: Path) -> Checkpoint:
             fingerprint=held.json("fingerprint.json"),
             seconds=held.about["seconds"],
             made_by=held.about["made_by"],
-            carry=safetensors.torch.load(held.files["carry.safetensors"]) if "carry.safetensors" in held.files else {},
+            carry=safetensors.torch.load(held.files["carry.safetensors"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{show(path, 200)}: not a checkpoint of this release: {show(error)}") from None
