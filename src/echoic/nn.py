@@ -25,6 +25,7 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
+from operator import is_
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -90,6 +91,11 @@ class _Recurrent(nn.Module):
                 self.register_parameter(name + self._suffix(place), parameter)
         # Its parameters are shapes only, and it is no submodule: the weights live in self alone.
         object.__setattr__(self, "_stack", stack.to("meta"))
+        self._names = [
+            [(name, name + self._suffix(place)) for name, _ in cell.named_parameters()]
+            for place, cell in enumerate(_cells(stack))
+        ]
+        self._last: tuple[list[Tensor], Stack] | None = None
 
     def _suffix(self, place: int) -> str:
         """torch's ending of a parameter's name, from its cell's place in the stack."""
@@ -98,16 +104,20 @@ class _Recurrent(nn.Module):
 
     def _weights(self) -> list[dict[str, Tensor]]:
         """For each cell {its own name: this module's parameter}."""
-        return [
-            {name: getattr(self, name + self._suffix(place)) for name, _ in cell.named_parameters()}
-            for place, cell in enumerate(_cells(self._stack))
-        ]
+        return [{own: getattr(self, name) for own, name in names} for names in self._names]
 
     def _filled(self) -> Stack:
-        """A shallow copy of the stack, its cells holding this module's parameters."""
+        """A shallow copy of the stack, its cells holding this module's parameters: that of the last call, if they
+        are the same objects (what a parametrisation or functional_call puts in their place is not kept)."""
+        weights = self._weights()
+        held = [weight for each in weights for weight in each.values()]
+        if self._last is not None and len(held) == len(self._last[0]) and all(map(is_, held, self._last[0])):
+            return self._last[1]
         stack = copy.copy(self._stack)
-        pairs = zip(_cells(self._stack), self._weights(), strict=True)
-        vars(stack)["cells"] = [cell.with_weights(**weights) for cell, weights in pairs]
+        pairs = zip(_cells(self._stack), weights, strict=True)
+        vars(stack)["cells"] = [cell.with_weights(**each) for cell, each in pairs]
+        if all(isinstance(weight, nn.Parameter) for weight in held) and not torch.compiler.is_compiling():
+            self._last = held, stack
         return stack
 
     @torch.no_grad()
@@ -172,7 +182,7 @@ class _Recurrent(nn.Module):
             raise ValueError(f"input: expected 3 dimensions, or 2 if unbatched, got {x.dim()}")
         if x.shape[-1] != self.input_size:
             raise ValueError(f"input: expected {self.input_size} features (input_size), got {x.shape[-1]}")
-        _same_kind("input", x, self._weights()[0]["weight_ih"])
+        _same_kind("input", x, getattr(self, self._names[0][0][1]))
 
     def _states(self, hx: Any, x: Tensor, batched: bool) -> list[Any] | None:
         """torch's hx -> one State a cell."""

@@ -138,7 +138,13 @@ def test_a_state_that_the_kernel_does_not_know_is_none() -> None:
     assert run(cell, x, torch.tensor([3, 3]), None)[1] is not None
 
 
-def test_a_single_step_pays_for_no_packing() -> None:
-    for kind in ("lstm", "gru", "rnn"):
-        assert name(kind, one_step=True) == "reference"
-        assert name(kind, one_step=False) != "reference"
+@pytest.mark.usefixtures("core")
+def test_a_few_single_steps_pay_for_no_packing() -> None:
+    def asked(kind: str, units: int, rows: int | None, **other: Any) -> str:
+        cell = registry.get("cell", kind)(units, units)
+        return choose(cell, unroll, ragged=False, rows_of_one_step=rows, **other).name
+
+    assert [asked(kind, 128, 1) for kind in ("lstm", "gru", "rnn")] == ["reference", "torch", "torch"]
+    assert asked("gru", 128, 1, masks=Masks(torch.ones(1, 128), None)) == "reference", "torch would drop nothing"
+    for units, rows in ((32, 1), (128, 32), (128, None)):
+        assert asked("gru", units, rows) == native.name()

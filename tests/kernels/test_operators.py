@@ -53,10 +53,14 @@ def arguments(p: Problem, *, grad: bool = False, **other: Any) -> list[Any]:
     return [*every.values()]
 
 
-def answer(p: Problem, inputs: list[Any]) -> dict[str, Any]:
+OPERATORS, PLAIN = (bridge.recur, bridge.recur_train), (bridge.infer_plainly, bridge.train_plainly)
+WAYS = pytest.mark.parametrize("way", [OPERATORS, PLAIN], ids=["operators", "plain"])
+
+
+def answer(p: Problem, inputs: list[Any], way: Any = PLAIN) -> dict[str, Any]:
     """As `native_calls.both`, through autograd; the outputs' gradients are those of the problem."""
     n = calls.draw(p)
-    y, h, c, _ = bridge.recur_train(*inputs)
+    y, h, c, _ = way[1](*inputs)
     outputs = [y, h, c][: 1 + p.fields]
     downs = [torch.from_numpy(a) for a in (n.dy, *n.dlast)]
     leaves = {name: t for name, t in zip(LEARNED, inputs, strict=False) if t is not None}
@@ -66,15 +70,17 @@ def answer(p: Problem, inputs: list[Any]) -> dict[str, Any]:
     return {name: t.detach().numpy() for name, t in named.items()}
 
 
+@WAYS
 @pytest.mark.parametrize("p", [LSTM, GRU, BIG], ids=lambda p: p.kind)
-def test_autograd_gives_the_gradients_of_the_time_loop(p: Problem) -> None:
-    compare(answer(p, arguments(p, grad=True)), reference(p, calls.draw(p))[0], p.double)
+def test_autograd_gives_the_gradients_of_the_time_loop(p: Problem, way: Any) -> None:
+    compare(answer(p, arguments(p, grad=True), way), reference(p, calls.draw(p))[0], p.double)
 
 
+@WAYS
 @pytest.mark.parametrize("kind", native.KINDS)
-def test_no_units_give_nothing(kind: str) -> None:
+def test_no_units_give_nothing(kind: str, way: Any) -> None:
     p = Problem(kind, hidden=0)
-    for name, array in answer(p, arguments(p, grad=True)).items():
+    for name, array in answer(p, arguments(p, grad=True), way).items():
         assert array.size == 0 or not array.any(), name
 
 
@@ -100,21 +106,22 @@ def within(t: Tensor) -> Tensor:
 
 def negated(t: Tensor) -> Tensor:
     """Whose memory holds -t: torch negates it when it is read."""
-    view = torch.complex(torch.zeros_like(t), -t).conj().imag
+    view: Tensor = torch._neg_view(-t)  # type: ignore[attr-defined]
     assert view.is_neg()
     return view
 
 
+@WAYS
 @pytest.mark.parametrize("layout", [transposed, every_second, within, negated], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("p", [LSTM, GRU], ids=lambda p: p.kind)
-def test_a_layout_in_memory_changes_nothing(p: Problem, layout: Callable[[Tensor], Tensor]) -> None:
+def test_a_layout_in_memory_changes_nothing(p: Problem, layout: Callable[[Tensor], Tensor], way: Any) -> None:
     inputs = arguments(p, grad=True)
-    wanted = answer(p, inputs)
+    wanted = answer(p, inputs, way)
     moved = [layout(t.detach()) if isinstance(t, Tensor) and t.is_floating_point() else t for t in inputs]
     for name, tensor in zip(NAMES, moved, strict=False):
         if tensor is not None and name in LEARNED:
             tensor.requires_grad_()
-    for name, array in answer(p, moved).items():
+    for name, array in answer(p, moved, way).items():
         np.testing.assert_array_equal(array, wanted[name], err_msg=name)
 
 
@@ -188,7 +195,7 @@ BAD |= {
 
 
 @pytest.mark.parametrize("what", BAD)
-@pytest.mark.parametrize("operator", [bridge.recur, bridge.recur_train], ids=["infer", "train"])
+@pytest.mark.parametrize("operator", [*OPERATORS, *PLAIN])
 def test_bad_input_is_refused(operator: Any, what: str) -> None:
     other, error = BAD[what]
     with pytest.raises(error):
@@ -197,14 +204,15 @@ def test_bad_input_is_refused(operator: Any, what: str) -> None:
 
 @pytest.mark.parametrize("name", [*NAMES, "lengths"])
 def test_a_tensor_on_another_device_is_refused(name: str) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        bridge.recur(*arguments(LSTM, **changed(name, lambda t: t.to("meta"))))
+    for operator in (bridge.recur, bridge.infer_plainly):
+        with pytest.raises((TypeError, ValueError)):
+            operator(*arguments(LSTM, **changed(name, lambda t: t.to("meta"))))
 
 
 def test_a_state_that_the_cell_has_not_is_refused_or_has_no_gradient() -> None:
     stray = torch.ones(GRU.batch, GRU.hidden, requires_grad=True)
     try:
-        y, *_ = bridge.recur_train(*arguments(GRU, c=stray))
+        y, *_ = bridge.train_plainly(*arguments(GRU, c=stray))
     except ValueError:
         return
     (gradient,) = torch.autograd.grad(y.sum(), stray, allow_unused=True)
@@ -238,9 +246,10 @@ def test_a_stack_takes_lengths_of_every_whole_type(dtype: torch.dtype) -> None:
     assert torch.equal(stack(x, torch.tensor([4, 2], dtype=dtype))[0], stack(x, torch.tensor([4, 2]))[0])
 
 
-def test_a_second_derivative_is_an_error_and_not_zero() -> None:
+@WAYS
+def test_a_second_derivative_is_an_error_and_not_zero(way: Any) -> None:
     inputs = arguments(LSTM, grad=True)
-    (gradient,) = torch.autograd.grad(bridge.recur_train(*inputs)[1].square().sum(), inputs[0], create_graph=True)
+    (gradient,) = torch.autograd.grad(way[1](*inputs)[1].square().sum(), inputs[0], create_graph=True)
     with pytest.raises(RuntimeError):
         torch.autograd.grad(gradient.sum(), inputs[1])
 

@@ -8,6 +8,10 @@ Arguments are those of `Inputs` in csrc/recurrence.h, in its order, None where a
 lengths, the kind, the direction and whether the products are of bfloat16. No operator changes an argument or returns one, so autograd and
 torch.compile may do with them what they like. c and its gradient have no elements where a cell has
 no memory; neither has a gradient that nobody wanted.
+
+A plain call goes past the operators to what they are made of, by an autograd function of torch's older
+kind: on the way through torch.library a training step spends a quarter of a millisecond in Python, which
+is more than a short sequence takes.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.library import custom_op, register_autograd, register_fake
 
 from echoic.cells.base import NO_MASKS, NO_ZONEOUT, Cell, Masks, Zoneout
@@ -71,8 +76,12 @@ def run(
     inputs += [*(state or ()), None, None][:2]
     inputs += [masks.hidden, masks.candidate]
     inputs += [*(k.to(x.dtype) for k in keep or ()), None, None][:2]
-    train = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs[:LEARNED])
-    y, h, c, *_ = (recur_train if train else recur)(*inputs, lengths, kind, reverse, bfloat16)
+    learn = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs[:LEARNED])
+    if type(x) is Tensor and not torch.compiler.is_compiling():
+        call = train_plainly if learn else infer_plainly
+    else:
+        call = recur_train if learn else recur
+    y, h, c, *_ = call(*inputs, lengths, kind, reverse, bfloat16)
     return y, cell.State(*(h, c)[:fields])
 
 
@@ -149,9 +158,8 @@ def _prepared(
     inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool
 ) -> tuple[Any, list[Tensor | None], list[Any]]:
     """(the core's Shape, the inputs dense, everything that must outlive the call)"""
-    _check(inputs, lengths, kind)
     core: Any = native.core()
-    dense = [None if t is None else t.contiguous() for t in inputs]
+    dense = [None if t is None else t.resolve_neg().contiguous() for t in inputs]
     x, u = dense[0], dense[2]
     assert x is not None
     assert u is not None
@@ -175,6 +183,7 @@ def _forward(
     inputs: list[Tensor | None], lengths: Tensor | None, kind: int, reverse: bool, bfloat16: bool, train: bool
 ) -> list[Tensor]:
     """[y (B, T, H), h (B, H), c (B, H) or (0,), tape or (0,)]"""
+    _check(inputs, lengths, kind)
     core: Any = native.core()
     shape, dense, _held = _prepared(inputs, lengths, kind, reverse)
     x, u = dense[0], dense[2]
@@ -201,18 +210,27 @@ INPUTS = """Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tenso
     Tensor? lengths, int kind, bool reverse, bool bfloat16"""
 
 
+def infer_plainly(*arguments: Any) -> tuple[Tensor, ...]:
+    """What `recur` does."""
+    *inputs, lengths, kind, reverse, bfloat16 = arguments
+    return tuple(_forward(inputs, lengths, kind, reverse, bfloat16, train=False)[:3])
+
+
+def _train(*arguments: Any) -> tuple[Tensor, ...]:
+    *inputs, lengths, kind, reverse, bfloat16 = arguments
+    return tuple(_forward(inputs, lengths, kind, reverse, bfloat16, train=True))
+
+
 @custom_op("echoic::recur", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor, Tensor)")
 def recur(*arguments: Any) -> tuple[Tensor, ...]:
     """(y, h, c)"""
-    *inputs, lengths, kind, reverse, bfloat16 = arguments
-    return tuple(_forward(inputs, lengths, kind, reverse, bfloat16, train=False)[:3])
+    return infer_plainly(*arguments)
 
 
 @custom_op("echoic::recur_train", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)")
 def recur_train(*arguments: Any) -> tuple[Tensor, ...]:
     """(y, h, c, tape)"""
-    *inputs, lengths, kind, reverse, bfloat16 = arguments
-    return tuple(_forward(inputs, lengths, kind, reverse, bfloat16, train=True))
+    return _train(*arguments)
 
 
 @custom_op(
@@ -222,17 +240,24 @@ def recur_train(*arguments: Any) -> tuple[Tensor, ...]:
 )
 def recur_backward(*arguments: Any) -> list[Tensor]:
     """Gradients of the first ten inputs. Those of x and of the first states are made only if `wanted`."""
+    dy, dh, dc, tape, *inputs, lengths, kind, _reverse, _bfloat16, _wanted = arguments
+    _check(inputs, lengths, kind)
+    _check_given([dy, dh, dc], tape, inputs[0], inputs[2].shape[1], kind)
+    return [inputs[0].new_empty(0) if gradient is None else gradient for gradient in _gradients(*arguments)]
+
+
+def _gradients(*arguments: Any) -> list[Tensor | None]:
+    """Of the first ten inputs, those that are wanted. The arguments are those of `recur_backward`, checked."""
     dy, dh, dc, tape, *inputs, lengths, kind, reverse, bfloat16, wanted = arguments
     shape, dense, _held = _prepared(inputs, lengths, kind, reverse)
     core: Any = native.core()
     x, hidden = inputs[0], inputs[2].shape[1]
-    _check_given([dy, dh, dc], tape, x, hidden, kind)
-    given = x.new_zeros(*x.shape[:2], hidden) if dy is None else dy
+    given = x.new_zeros(*x.shape[:2], hidden) if dy is None else dy.resolve_neg()
     y_step = _step_of(given)
     if y_step is None:
         given, y_step = given.contiguous(), hidden
-    last = [None if t is None or t.numel() == 0 else t.contiguous() for t in (dh, dc)]
-    out = _empty_gradients(inputs[:LEARNED], wanted)
+    last = [None if t is None or t.numel() == 0 else t.resolve_neg().contiguous() for t in (dh, dc)]
+    out = [None if size is None else x.new_empty(size) for size in _gradient_shapes(inputs, wanted)]
     core.backward(
         native.isa(),
         _numbers(x, bfloat16),
@@ -246,13 +271,10 @@ def recur_backward(*arguments: Any) -> list[Tensor]:
     return out
 
 
-def _empty_gradients(inputs: list[Tensor | None], wanted: list[bool]) -> list[Tensor]:
-    x = inputs[0]
-    assert x is not None
-    made = [t is not None and (want or 0 < i < 8) for i, (t, want) in enumerate(zip(inputs, wanted, strict=True))]
-    return [
-        x.new_empty(t.shape) if t is not None and make else x.new_empty(0) for t, make in zip(inputs, made, strict=True)
-    ]
+def _gradient_shapes(inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[torch.Size | None]:
+    """Of each gradient that is made: all the weights' together, the others' where they are wanted."""
+    pairs = enumerate(zip(inputs[:LEARNED], wanted, strict=True))
+    return [t.shape if t is not None and (want or 0 < i < 8) else None for i, (t, want) in pairs]
 
 
 @register_fake("echoic::recur")  # type: ignore[untyped-decorator]
@@ -273,7 +295,8 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 def _(*arguments: Any) -> list[Tensor]:
     _check_places(arguments[4:18], arguments[18])
     _check_places([arguments[4], *arguments[:4]])
-    return _empty_gradients(list(arguments[4:14]), arguments[-1])
+    x, shapes = arguments[4], _gradient_shapes(arguments[4:], arguments[-1])
+    return [x.new_empty(0 if size is None else size) for size in shapes]
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -283,10 +306,30 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
 
 
 def _backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, _tape: None) -> tuple[Any, ...]:
+    return _backward_by(recur_backward, ctx, dy, dh, dc)
+
+
+def _backward_by(made_by: Any, ctx: Any, *given: Tensor | None) -> tuple[Any, ...]:
     wanted = list(ctx.needs_input_grad[:LEARNED])
-    gradients = recur_backward(dy, dh, dc, *ctx.saved_tensors, ctx.kind, ctx.reverse, ctx.bfloat16, wanted)
+    gradients = made_by(*given, *ctx.saved_tensors, ctx.kind, ctx.reverse, ctx.bfloat16, wanted)
     kept = [gradient if want else None for gradient, want in zip(gradients, wanted, strict=True)]
     return (*kept, *[None] * (len(ctx.needs_input_grad) - LEARNED))
 
 
 register_autograd("echoic::recur_train", _backward, setup_context=_remember)
+
+
+class _Trained(torch.autograd.Function):
+    forward = staticmethod(_train)
+    setup_context = staticmethod(_remember)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None, _tape: None) -> tuple[Any, ...]:
+        return _backward_by(_gradients, ctx, dy, dh, dc)
+
+
+def train_plainly(*arguments: Any) -> tuple[Tensor, ...]:
+    """What `recur_train` does."""
+    outputs: tuple[Tensor, ...] = _Trained.apply(*arguments)  # type: ignore[no-untyped-call]
+    return outputs

@@ -30,6 +30,10 @@ from echoic.cells.lstm import LSTMCell
 from echoic.cells.rnn import RNNCell
 from echoic.kernels import bridge, native
 
+ROWS, WEIGHTS = 32, 16_384
+"""A step of fewer rows with more weights is not worth packing them (measured with one thread: from 0.9 times as
+fast at the limits to 0.1 at one row of 1,024 units). torch's LSTM lays out its weights for each call too."""
+
 
 class Run(Protocol):
     """x (B, T, D), lengths (B,) or None, state or None -> (Y (B, T, H), State).
@@ -55,17 +59,19 @@ def choose(
     masks: Masks = NO_MASKS,
     zoneout: Zoneout = NO_ZONEOUT,
     want_state: bool = True,
-    one_step: bool = False,
+    rows_of_one_step: int | None = None,
 ) -> Choice:
     """The kernel for one direction of one layer. `loop` is the time loop, which takes masks and
-    zoneout; `ragged` says that rows have different lengths, `one_step` that there is a single step to go
-    on by from a state, as when a text is written."""
+    zoneout; `ragged` says that rows have different lengths, `rows_of_one_step` how many there are where
+    each has a single step, as when a text is written."""
     reference: Run = partial(loop, masks=masks, zoneout=zoneout)
-    if one_step:
-        return Choice(
-            "reference", "a kernel packs its weights for each call, which a single step does not pay for", reference
-        )
+    plain = not zoneout.rate and all(mask is None for mask in masks)
     u = cell.weight_hh
+    if rows_of_one_step is not None and rows_of_one_step < ROWS and u.numel() + cell.weight_ih.numel() > WEIGHTS:
+        why = "for so few rows of one step the core's packing of the weights costs more than it gains"
+        if plain and not cell.layer_norm and not isinstance(cell, LSTMCell) and _torch_kernel(cell) is not None:
+            return Choice("torch", why, _run_dense)
+        return Choice("reference", why, reference)
     if cell.layer_norm:
         return Choice("reference", "no kernel has layer norm", reference)
     kind = _native_kind(cell)
@@ -83,7 +89,7 @@ def choose(
     if kernel is None:
         why = f"{instead}torch has no kernel for {type(cell).__name__}({cell.extra_repr()})"
         return Choice("reference", why, reference)
-    if zoneout.rate or any(mask is not None for mask in masks):
+    if not plain:
         return Choice("reference", f"{instead}torch has no kernel with recurrent dropout or zoneout", reference)
     if ragged and want_state and isinstance(cell, LSTMCell):
         return Choice("torch-packed", f"{instead}rows differ in length and the last c is wanted", _run_packed)

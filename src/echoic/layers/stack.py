@@ -161,7 +161,7 @@ class Stack(nn.Module):
             masks=masks,
             zoneout=zoneout,
             want_state=want_state,
-            one_step=state is not None and noise is None and x.shape[1] == 1,
+            rows_of_one_step=len(x) if x.shape[1] == 1 else None,
         )
         return choice.run(cell, x, lengths, state, reverse=place % self.directions == 1)
 
