@@ -79,7 +79,8 @@ def _text(
     network: Any = model.network
     found = inside(model.task, network, text, first)
     going = flows(model.task, network, text, clip=model.config.train.clip)
-    places, notes = [], []
+    places: list[Any] = []
+    notes: list[str] = []
     if data is not None:
         places, notes = alike(model.task, network, found, list(texts_of(model, data, reading, talk.quiet)))
     if html is not None:

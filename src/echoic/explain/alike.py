@@ -102,7 +102,7 @@ def alike(task: Any, network: ClassifierNetwork, found: Inside, texts: Sequence[
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return torch.nn.functional.normalize(x, dim=1)
 
 
 def _rows(task: Any, texts: Sequence[str], left_out: str) -> tuple[list[np.ndarray], np.ndarray, list[str]]:

@@ -35,7 +35,7 @@ MOST_STEPS = 256
 """Of a longer text the first so many tokens are read."""
 LARGE = 4.0
 """What U is multiplied by in the network that explodes."""
-FRESH = (("rnn", {}), ("lstm", {}), ("lstm", {"peephole": True}), ("gru", {}))
+FRESH: tuple[tuple[str, dict[str, Any]], ...] = (("rnn", {}), ("lstm", {}), ("lstm", {"peephole": True}), ("gru", {}))
 FLAT = 0.05
 """A norm that changes by less than this share a step neither vanishes nor explodes."""
 

@@ -32,7 +32,7 @@ SHOWN_AT = (0, 1, 5, 10, 20, 50, 100, 200)
 
 
 def bounded(norms: np.ndarray) -> np.ndarray:
-    return np.clip(norms, LOWEST, HIGHEST)
+    return np.asarray(np.clip(norms, LOWEST, HIGHEST))
 
 
 def svg(flows: Sequence[Flow]) -> str:
@@ -92,17 +92,16 @@ def _line(f: Flow, colour: str, mark: str, end: float, x: Any, y: Any) -> list[s
 
 
 def _mark(kind: str, x: float, y: float, colour: str) -> str:
-    points = {
-        "s": [(-4, -4), (4, -4), (4, 4), (-4, 4)],
-        "D": [(0, -5), (5, 0), (0, 5), (-5, 0)],
-        "^": [(0, -5), (5, 4), (-5, 4)],
-        "v": [(0, 5), (5, -4), (-5, -4)],
-        "P": [(-1.5, -5), (1.5, -5), (1.5, -1.5), (5, -1.5), (5, 1.5), (1.5, 1.5), (1.5, 5), (-1.5, 5), (-1.5, 1.5),
-              (-5, 1.5), (-5, -1.5), (-1.5, -1.5)],
-    }  # fmt: skip
+    points: dict[str, str] = {
+        "s": "-4,-4 4,-4 4,4 -4,4",
+        "D": "0,-5 5,0 0,5 -5,0",
+        "^": "0,-5 5,4 -5,4",
+        "v": "0,5 5,-4 -5,-4",
+        "P": "-1.5,-5 1.5,-5 1.5,-1.5 5,-1.5 5,1.5 1.5,1.5 1.5,5 -1.5,5 -1.5,1.5 -5,1.5 -5,-1.5 -1.5,-1.5",
+    }
     if kind == "o":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
-    return f'<path d="M{"L".join(f"{x + a:.1f} {y + b:.1f}" for a, b in points[kind])}Z" fill="{colour}"/>'
+    return f'<polygon points="{points[kind]}" transform="translate({x:.1f} {y:.1f})" fill="{colour}"/>'
 
 
 def _apart(heights: Sequence[float], gap: float = 15.0) -> list[float]:

@@ -56,7 +56,7 @@ class Watched:
 
     @property
     def units(self) -> int:
-        return self.fields[self.output].shape[-1]
+        return int(self.fields[self.output].shape[-1])
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def inside(task: Any, network: ClassifierNetwork, text: str, first: int = 0) -> 
     ids, spans = task.text.encode_with_offsets(text)
     if not 0 <= first < len(ids):
         raise UsageError(f"token {first + 1:,}: the text has {len(ids):,}")
-    numbers = sum(fields_of(cell) * cell.hidden_size for cell in network.stack.cells)
+    cells: Any = network.stack.cells
+    numbers = sum(fields_of(cell) * cell.hidden_size for cell in cells)
     count = min(MOST_TOKENS, max(1, MOST_NUMBERS // max(1, numbers)), len(ids) - first)
     inputs = torch.as_tensor(ids.astype(np.int64), device=network.out.weight.device)[None]
     with torch.inference_mode():
@@ -116,13 +117,21 @@ def inside(task: Any, network: ClassifierNetwork, text: str, first: int = 0) -> 
         low, high = first // segment, (first + count - 1) // segment + 1
         part = inputs[:, low * segment : high * segment]
         rows, lengths, _ = split(part, full(part), segment)
-        cells = [_kept(each, lengths, first - low * segment, count) for each in watch(network, rows, lengths)]
+        watched = [_kept(each, lengths, first - low * segment, count) for each in watch(network, rows, lengths)]
     p = task.probabilities(logits)[0]
     best = int(p.argmax())
     starts = [place for place in range(low * segment, first + count, segment) if place >= first]
     kept = spans[first : first + count]
     return Inside(
-        text, task.names[best], float(p[best]), kept, first, len(ids), cells, starts, _notes(network, first, count, ids)
+        text,
+        task.names[best],
+        float(p[best]),
+        kept,
+        first,
+        len(ids),
+        watched,
+        starts,
+        _notes(network, first, count, ids),
     )
 
 
