@@ -140,7 +140,7 @@ def test_the_verdict_and_the_table() -> None:
     found = {"table": [line(name, 0.9 - 0.1 * i) for i, name in enumerate(names)], "differences": differences,
              "rows": {"train": 9, "valid": 1, "test": 5}, "updates": 1, "seeds": 1, "data": "d.csv"}  # fmt: skip
     assert verdict(found).endswith("It cannot be told apart from 1 of the others: second.")
-    assert [cells[4] for cells in lines(found)] == ["", "", "1"]
+    assert [cells[3] for cells in lines(found)] == ["", "", "1"]
     page = html(found)
     assert "<b>best" not in page
     assert "+10.0 (+0.0 to +20.0)" in page

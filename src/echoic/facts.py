@@ -164,7 +164,8 @@ def _misled(model: Model, text: str, said: str | None) -> list[tuple[int, int]]:
 
 def _neighbours(journey: Journey) -> dict[str, dict[str, list[Near]]]:
     """Of the words that tell the classes apart best, the nearest; before the training too, if it began with vectors."""
-    task, network = journey.model.task, journey.model.network
+    task = journey.model.task
+    network: Any = journey.model.network
     vocabulary = task.text.vocabulary
     tables = {"after training": Table(vocabulary, network.embed.weight.detach().float().cpu().numpy())}
     if task.vectors is not None:

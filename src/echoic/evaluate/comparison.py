@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 Found = Mapping[str, Any]
-HEADS = ("", "", "accuracy", "95 % interval", "worse than", "parameters", "training", "tokens/s", "texts/s", "memory")
+HEADS = ("", "accuracy", "95 % interval", "worse than", "parameters", "training", "tokens/s", "texts/s", "memory")
 ABOUT = (
     "The interval holds what other rows and other seeds would change. “Worse than” names the rows of the table that are really better: "
     "by a paired test, corrected for all pairs (Holm), below 0.05. Training, speeds and memory are medians over the seeds, on this "
@@ -49,12 +49,11 @@ def lines(found: Found) -> list[list[str]]:
     for line in found["table"]:
         name = line["name"]
         if "accuracy" not in line:
-            out.append([number[name], name, "failed", *[""] * 7])
+            out.append([f"{number[name]}. {name}", "failed", *[""] * 7])
             continue
         out.append(
             [
-                number[name],
-                name,
+                f"{number[name]}. {name}",
                 percent(line["accuracy"]),
                 f"{100 * line['low']:.1f} to {100 * line['high']:.1f}",
                 " ".join(above.get(name, [])),
@@ -79,7 +78,7 @@ def render(found: Found) -> Group:
 
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for i, head in enumerate(HEADS):
-        drawn.add_column(head, justify="left" if i in (1, 4) else "right")
+        drawn.add_column(head, justify="left" if i in (0, 3) else "right")
     for line in lines(found):
         drawn.add_row(*(Text(show(cell)) for cell in line))
     failed = [Text(f"{line['name']}: {show(line['failed'][0], 200)}") for line in found["table"] if line["failed"]]
@@ -105,7 +104,7 @@ def html(found: Found) -> str:
     )
     sections = [
         ("verdict", "", f'<p class="verdict">{say(verdict(found), 1000)}</p><p>{say(about, 1000)}</p>'),
-        ("table", "The table", table(HEADS, body, "pairs") + f"<p>{say(ABOUT, 1000)}</p>"),
+        ("table", "The table", table(HEADS, body) + f"<p>{say(ABOUT, 1000)}</p>"),
         ("intervals", "Scores and intervals", _intervals(found["table"])),
         (
             "differences",
