@@ -150,5 +150,5 @@ button[aria-pressed=true] { background: var(--ink); color: var(--page) } button 
 .gates td:last-child { text-align: left } .gates canvas { border: 1px solid var(--line) } .strip { display: block; width: 100%; margin: .15rem 0 }
 .lists { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem } h3 { font-size: 1rem; font-weight: 600; margin: .5rem 0 }
 ol { padding-left: 1.2rem; margin: 0 } li { overflow-wrap: anywhere } svg .dot-two { fill: var(--two) } .flow { display: block; margin: .5rem 0 }
-@media (prefers-color-scheme: dark) { .flow { background: #e6e9ed; color: #1b1f24 } .flow text { fill: #1b1f24 } .flow .soft { fill: #47505a } }
+@media (prefers-color-scheme: dark) { .flow { background: #e6e9ed; color: #1b1f24 } .flow text { fill: #1b1f24 } .flow .axis { stroke: #c3cad2 } .flow .soft { fill: #47505a } }
 """
