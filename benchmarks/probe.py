@@ -16,9 +16,7 @@ from dataclasses import asdict
 from echoic.probe import Outcome, probe, rows
 from record import RESULTS, save
 
-CELLS = ("rnn", "jordan", "lstm", "peephole", "gru")
-KEPT = RESULTS / "probe.pieces.json"
-"""Outcomes as they come; removed when all are there."""
+CELLS = ("rnn", "lstm", "peephole", "gru")
 
 
 def main() -> None:
@@ -29,14 +27,15 @@ def main() -> None:
     chosen = parser.parse_args()
     name = "probe" if chosen.updates is None else "probe.trial"
     place = RESULTS / f"{name}.json"
+    kept = RESULTS / f"{name}.pieces.json"  # outcomes as they come; removed when all are there
     if chosen.show:
         found = [Outcome(**each) for each in json.loads(place.read_text(encoding="utf-8"))["outcomes"]]
     else:
         found = probe(
-            CELLS, updates=chosen.updates, seed=chosen.seed, out=KEPT, said=lambda line: print(line, flush=True)
+            CELLS, updates=chosen.updates, seed=chosen.seed, out=kept, said=lambda line: print(line, flush=True)
         )
         save(name, {"hidden": 64, "seed": chosen.seed, "outcomes": [asdict(each) for each in found]})
-        KEPT.unlink()
+        kept.unlink()
     heads, body = rows(found)
     for line in [heads, *body]:
         print("  ".join(f"{cell:>12}" for cell in line))
