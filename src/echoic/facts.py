@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from echoic.core.errors import show
-from echoic.core.types import Example
+from echoic.core.types import SPECIALS, Example
 from echoic.evaluate.intervals import Paired
 from echoic.evaluate.metrics import hardest
 from echoic.evaluate.report import HardError, Part, ReportFacts
+from echoic.explain.pieces import strongest
+from echoic.explain.words import Near, Table
 from echoic.model import Model
 from echoic.read.check import Finding
 from echoic.tasks.base import Dataset
@@ -36,6 +38,10 @@ class Journey:
 
 
 HARDEST = 20
+MISLED = 4
+"""Words marked of each."""
+TELLING, TELLING_ROWS, TELLING_TEXTS = 8, 5000, 5
+"""Words whose neighbours are shown, the rows looked at for them, and in how many texts a word must be."""
 SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accuracy_interval", "difference")
 
 
@@ -94,6 +100,7 @@ def report(
             for path, scale in zip(("recurrent", "n-gram"), network.scales.tolist(), strict=False)
         },
         errors=_errors(journey, parts["valid"]),
+        neighbours=_neighbours(journey),
         data=[
             _part("training", journey.train),
             _part("validation", journey.valid),
@@ -139,8 +146,44 @@ def _errors(journey: Journey, valid: Sequence[Example]) -> list[HardError]:
         worst, task.decode([valid[i].input for i in worst], journey.valid_outputs[worst]), strict=True
     ):
         said = ", ".join(record.labels) if record.labels is not None else str(record.label)
-        errors.append(HardError(valid[i].row, valid[i].input, _wanted(valid[i].target), said, record.confidence))
+        misled = _misled(journey.model, valid[i].input, record.label)
+        errors.append(
+            HardError(valid[i].row, valid[i].input, _wanted(valid[i].target), said, record.confidence, misled)
+        )
     return errors
+
+
+def _misled(model: Model, text: str, said: str | None) -> list[tuple[int, int]]:
+    """Where the words stand that spoke loudest for what was said."""
+    if said is None:
+        return []
+    found = model.explain([text], "gradient-x-input", label=said)[0]
+    loud = [piece for piece in strongest(found, 2 * MISLED) if piece.score > 0 and piece.level > 1]
+    return [(piece.start, piece.end) for piece in loud[:MISLED] if text[piece.start : piece.end].strip()]
+
+
+def _neighbours(journey: Journey) -> dict[str, dict[str, list[Near]]]:
+    """Of the words that tell the classes apart best, the nearest; before the training too, if it began with vectors."""
+    task = journey.model.task
+    network: Any = journey.model.network
+    vocabulary = task.text.vocabulary
+    tables = {"after training": Table(vocabulary, network.embed.weight.detach().float().cpu().numpy())}
+    if task.vectors is not None:
+        tables = {"before training": Table(vocabulary, task.vectors.matrix, task.vectors.found), **tables}
+    words = [vocabulary[i] for i in telling(journey.train, task.dense(journey.train.targets), len(vocabulary))]
+    return {word: {when: each.neighbours(word, 6) for when, each in tables.items()} for word in words}
+
+
+def telling(data: Dataset, targets: np.ndarray, vocabulary: int) -> list[int]:
+    """The tokens whose texts differ most from the others in their classes, by chi squared, first that with most."""
+    seen = np.zeros((vocabulary, targets.shape[1]))
+    for row, target in zip(data.rows[:TELLING_ROWS], targets, strict=False):
+        seen[np.unique(row)] += target
+    texts = seen.sum(1, keepdims=True)
+    expected = texts * targets[:TELLING_ROWS].mean(0)
+    far = ((seen - expected) ** 2 / np.maximum(expected, 1e-9)).sum(1)
+    far[(texts[:, 0] < TELLING_TEXTS) | (np.arange(vocabulary) < len(SPECIALS))] = 0
+    return [int(i) for i in np.argsort(-far, kind="stable")[:TELLING] if far[i] > 0]
 
 
 def _wanted(target: Any) -> str:

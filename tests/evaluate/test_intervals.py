@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from echoic.evaluate import metrics
-from echoic.evaluate.intervals import mcnemar, paired_bootstrap, wilson
+from echoic.evaluate.intervals import holm, mcnemar, over_seeds, paired_bootstrap, paired_seeds, wilson
 
 
 def _paired(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,3 +87,52 @@ def test_no_rows_is_refused() -> None:
         mcnemar(np.zeros(0, bool), np.zeros(0, bool))
     with pytest.raises(ValueError, match="no share"):
         wilson(0, 0)
+
+
+# several seeds
+
+
+def coins(seeds: int, rows: int, share: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((seeds, rows)) < share
+
+
+def test_one_seed_is_the_interval_of_a_mean() -> None:
+    right = coins(1, 400, 0.8, 0)
+    mean, low, high = over_seeds(right)
+    half = 1.966 * math.sqrt(mean * (1 - mean) / 399)
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=1e-4)
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    alike = np.tile(coins(1, 500, 0.8, 1), (3, 1))
+    apart = np.stack([coins(1, 500, share, 1)[0] for share in (0.7, 0.8, 0.9)])
+    assert np.subtract(*over_seeds(apart)[:0:-1]) > 2 * np.subtract(*over_seeds(alike)[:0:-1])
+
+
+def test_a_difference_of_rows_is_paired_and_one_of_seeds_is_not() -> None:
+    base = coins(3, 800, 0.8, 2)
+    better = base.copy()
+    better[:, :200] = True
+    found = paired_seeds(better, base)
+    assert found.difference == pytest.approx(better.mean() - base.mean())
+    assert found.verdict == "above"
+    assert found.p < 0.05
+    turned = paired_seeds(base, better)
+    assert (turned.low, turned.high, turned.p) == pytest.approx((-found.high, -found.low, found.p))
+    lucky = np.stack([np.tile(share, 800) for share in (0.2, 0.5, 0.8)])
+    assert paired_seeds(lucky, lucky[::-1] - 0.1).p > 0.5
+    assert paired_seeds(base, base).p == pytest.approx(1.0)
+    assert paired_seeds(base[:1], base[:1]) == (0.0, 0.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="same rows"):
+        paired_seeds(base, base[:, :9])
+
+
+def test_equal_models_are_seldom_called_different() -> None:
+    found = [paired_seeds(coins(3, 200, 0.8, i), coins(3, 200, 0.8, 1000 + i)).p for i in range(200)]
+    assert np.mean(np.array(found) < 0.05) <= 0.06
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert holm([0.9, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

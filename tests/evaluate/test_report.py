@@ -19,7 +19,7 @@ from echoic.evaluate import intervals, metrics, plots, png, report
 from echoic.evaluate.report import HardError, Part, ReportFacts, html, render_table, verdict
 
 EVIL = "<script>alert('x')</script>\"&\u202e\x00[red]"
-ORDER = ["verdict", "curves", "confusion", "classes", "calibration", "errors", "data", "cost", "use", "origin"]
+ORDER = ["verdict", "curves", "confusion", "classes", "calibration", "errors", "words", "data", "cost", "use", "origin"]
 
 
 def _facts(classes: int = 3, kind: metrics.Kind = "single", names: list[str] | None = None, **more: Any) -> ReportFacts:
@@ -46,7 +46,8 @@ def _facts(classes: int = 3, kind: metrics.Kind = "single", names: list[str] | N
         ],
         best_epoch=2,
         calibration={EVIL: EVIL},
-        errors=[HardError(7, "不好看" + EVIL, EVIL, "正面", 0.98)],
+        errors=[HardError(7, "不好看" + EVIL, EVIL, "正面", 0.98, [(0, 3), (5, 11)])],
+        neighbours={EVIL: {"after training": [(EVIL, 0.5), ("好", 0.25)]}},
         data=[Part("train", 1234, 10, 50, 900, 3, 77)],
         findings=[("warning", EVIL)],
         cost={"parameters": "5,384,962"},
@@ -239,3 +240,21 @@ def test_a_png_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(Unavailable, match=r"echoic\[train\]"):
         png.write_png(tmp_path / "r.png", _facts(), print)
+
+
+def test_the_words_that_misled_are_marked_in_the_text() -> None:
+    text = "It was  good\n<b> not bad " + "x" * 500
+    marks = [(8, 12), (17, 20), (23, 27), (490, 495)]
+    page = html(_facts(errors=[HardError(1, text, "neg", "pos", 0.9, marks)]))
+    assert "It was <u>good</u> &lt;b&gt; <u>not</u> ba<u>d xx</u>xxx" in page
+    assert "good, not, d xx, xxxxx" in page
+    assert "…" in page.partition('id="errors"')[2]
+    plain = html(_facts(errors=[HardError(1, "short", "neg", "pos", 0.9)]))
+    assert "<u>" not in plain
+
+
+def test_neighbours() -> None:
+    page = html(_facts(neighbours={"good": {"before training": [("bad", 0.9)], "after training": [("great", 0.81)]}}))
+    assert "great 0.81" in page
+    assert "before training" in page
+    assert 'id="words"' not in html(_facts(neighbours={}))

@@ -414,3 +414,25 @@ def test_a_long_text_runs_in_slices_that_change_no_answer(
         rows.clear()
         network(inputs, lengths, Noise(0, 0))
         assert rows == [18]
+
+
+# without a recurrence
+
+
+def test_without_layers_the_embedded_tokens_are_pooled() -> None:
+    journey = fit(toy(80, 0), toy(30, 1), "model.layers=0", "model.pool=mean")
+    model, network = journey.model, journey.model.network
+    assert journey.fitted.best_score > 0.9
+    names = {name for name, _ in network.named_parameters()}
+    assert names == {"embed.weight", "out.weight", "out.bias"}
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        wanted = network.out(network.embed.weight[ids].mean(1)) * network.scales[0]
+        torch.testing.assert_close(network(ids, torch.tensor([3])), wanted)
+    assert model.predict(["a tell1 b"])[0].label == "yes"
+
+
+def test_a_language_model_has_layers() -> None:
+    config = Config().override(["task.kind=generate", "model.layers=0"])
+    with pytest.raises(ConfigError, match=r"model\.layers = 0"):
+        pipeline.fit([Example("a b c d " * 50)], [Example("a b c d")], config)

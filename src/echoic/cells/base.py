@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -77,6 +77,8 @@ class Cell(nn.Module):
 
     bias_ih: Tensor | None
     bias_hh: Tensor | None
+
+    _watch: Callable[[dict[str, Tensor]], None] | None = None
 
     def __init__(
         self,
@@ -178,6 +180,18 @@ class Cell(nn.Module):
     def step(self, a: Tensor, state: Any, masks: Masks = NO_MASKS) -> tuple[Tensor, Any]:
         """One step: a (B, G*H) from `project`, the State before -> (y (B, H), the State after)."""
         raise NotImplementedError
+
+    def show(self, **gates: Tensor) -> None:
+        """A `step` hands over what it computed for each of its `gates`, (B, H) after its function; nobody
+        listens but in a cell that is `watched`."""
+        if self._watch is not None:
+            self._watch(gates)
+
+    def watched(self, by: Callable[[dict[str, Tensor]], None]) -> Self:
+        """This cell, with the same weights, which tells `by` the gates of every step."""
+        twin = copy.copy(self)
+        twin._watch = by
+        return twin
 
     def with_weights(self, **tensors: Tensor) -> Self:
         """This cell with some parameters replaced by tensors that gradients flow through to

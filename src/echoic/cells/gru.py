@@ -53,5 +53,7 @@ class GRUCell(Cell):
         else:
             r, z = torch.sigmoid(a_rz + self.recur(h, masks.hidden, 0, 2)).chunk(2, dim=-1)
             n = torch.tanh(a_n + self.recur(r * h, masks.hidden, 2, 3))
-        h = (1.0 - z) * apply_mask(n, masks.candidate) + z * h
+        n = apply_mask(n, masks.candidate)
+        self.show(r=r, z=z, n=n)
+        h = (1.0 - z) * n + z * h
         return h, GRUState(h)

@@ -49,5 +49,6 @@ class JordanCell(Cell):
     def step(self, a: Tensor, state: Any, masks: Masks = NO_MASKS) -> tuple[Tensor, JordanState]:
         phi = PHI[self.options.nonlinearity]
         h = apply_mask(phi(a + self.recur(state.y, masks.hidden)), masks.candidate)
+        self.show(h=h)
         y = phi(F.linear(h, self.weight_ho, getattr(self, "bias_ho", None)))
         return y, JordanState(y)

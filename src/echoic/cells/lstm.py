@@ -64,9 +64,10 @@ class LSTMCell(Cell):
         i, f, g, o = (a + self.recur(h, masks.hidden)).chunk(4, dim=-1)
         if self.options.peephole:
             i, f = i + self.weight_pi * c, f + self.weight_pf * c
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * apply_mask(torch.tanh(g), masks.candidate)
-        if self.options.peephole:
-            o = o + self.weight_po * c
+        i, f, g = torch.sigmoid(i), torch.sigmoid(f), apply_mask(torch.tanh(g), masks.candidate)
+        c = f * c + i * g
+        o = torch.sigmoid(o + self.weight_po * c if self.options.peephole else o)
+        self.show(i=i, f=f, g=g, o=o)
         shown = F.layer_norm(c, c.shape[-1:], self.gain_c, self.bias_c) if self.layer_norm else c
-        h = torch.sigmoid(o) * torch.tanh(shown)
+        h = o * torch.tanh(shown)
         return h, LSTMState(h, c)

@@ -43,4 +43,5 @@ class RNNCell(Cell):
     def step(self, a: Tensor, state: Any, masks: Masks = NO_MASKS) -> tuple[Tensor, RNNState]:
         h = PHI[self.options.nonlinearity](a + self.recur(state.h, masks.hidden))
         h = apply_mask(h, masks.candidate)
+        self.show(h=h)
         return h, RNNState(h)

@@ -140,7 +140,9 @@ class TextConfig(Section):
 class ModelConfig(Section):
     cell: CellConfig = CellConfig()
     hidden: Annotated[int, Field(ge=1, le=65_536)] = Field(128, description="units of the hidden state, each direction")
-    layers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="recurrent layers, one on another")
+    layers: Annotated[int, Field(ge=0, le=64)] = Field(
+        1, description="recurrent layers, one on another; 0: no recurrence, the embedded tokens are pooled as they are"
+    )
     bidirectional: bool = Field(True, description="read the text both ways")
     embedding: Annotated[int, Field(ge=1, le=65_536)] = Field(
         128, description="numbers that stand for a token; the vectors' own size if a file is given"

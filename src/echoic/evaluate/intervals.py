@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -79,6 +79,64 @@ def paired_bootstrap(
     tail = min((found <= 0).sum(), (found >= 0).sum())
     whole = score(answers_a, truth) - score(answers_b, truth)
     return Paired(float(whole), float(low), float(high), float(min(1.0, 2 * (tail + 1) / (draws + 1))))
+
+
+def over_seeds(right: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """(mean, low, high) of a model trained with S seeds and scored on the same N rows; right (S, N), 0 to 1.
+
+    Two things are drawn, rows and seeds, and both widen it: the variance is that of the rows' means over seeds, over N,
+    and that of the seeds' means over rows, over S; Student's t with Welch's and Satterthwaite's degrees of freedom. With one seed only
+    the rows speak."""
+    mean, spread, freedom = _moments(np.asarray(right, float), ())
+    half = _t(level, freedom) * math.sqrt(spread)
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
+def paired_seeds(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Paired:
+    """Model a's mean less model b's; (S_a, N) and (S_b, N) on the same rows. As `over_seeds`: the rows are paired, the
+    seeds are not."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not a.size or not b.size:
+        raise ValueError(f"{a.shape} and {b.shape}: seeds by the same rows are wanted twice")
+    mean, spread, freedom = _moments(a.mean(0)[None] - b.mean(0), (a, b))
+    if spread == 0:
+        return Paired(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    half = _t(level, freedom) * math.sqrt(spread)
+    return Paired(mean, mean - half, mean + half, 2 * _tail(abs(mean) / math.sqrt(spread), freedom))
+
+
+def _moments(right: np.ndarray, models: tuple[np.ndarray, ...]) -> tuple[float, float, float]:
+    """(mean, variance of the mean, degrees of freedom): that of the rows, and of the seeds of `models` (none: `right`)."""
+    rows = right.mean(0)
+    parts = [(rows.var(ddof=1) / len(rows) if len(rows) > 1 else 0.0, len(rows) - 1)]
+    for each in models or (right,):
+        if len(each) > 1:
+            parts.append((each.mean(1).var(ddof=1) / len(each), len(each) - 1))
+    spread = float(sum(variance for variance, _ in parts))
+    weights = sum(variance**2 / freedom for variance, freedom in parts if freedom)
+    return float(rows.mean()), spread, spread**2 / weights if weights > 0 else 1.0
+
+
+def _t(level: float, freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, freedom))
+
+
+def _tail(value: float, freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(t.sf(value, freedom))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p values of several comparisons, each corrected for all of them (Holm 1979): compare them with the
+    level itself, and the chance that any of the differences called real is none stays below it."""
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    out, least = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(order):
+        least = out[i] = max(least, min(1.0, (len(ps) - rank) * ps[i]))
+    return out
 
 
 def _z(level: float) -> float:

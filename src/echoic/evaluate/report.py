@@ -11,6 +11,7 @@ cost, how to use it, and where it came from. All that a file or a model says is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from echoic.core import durable
+from echoic.core.errors import show
 from echoic.evaluate import plots
 from echoic.evaluate.intervals import Paired, wilson
 from echoic.evaluate.metrics import Kind
@@ -40,13 +42,15 @@ TEXT_LIMIT = 400
 
 @dataclass(frozen=True)
 class HardError:
-    """A row that was answered wrong. `sure`: the probability given to `said`, 0 to 1."""
+    """A row that was answered wrong. `sure`: the probability given to `said`, 0 to 1. `misled`: the places in the
+    text, (start, end), of the words that spoke loudest for what was said, the loudest first."""
 
     row: int
     text: str
     wanted: str
     said: str
     sure: float
+    misled: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class ReportFacts:
     calibration: Mapping[str, str] = field(default_factory=dict)
     """Facts in words, as {"scale of the recurrent path": "0.83"}."""
     errors: Sequence[HardError] = ()
+    neighbours: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]] = field(default_factory=dict)
+    """{word: {"after training": its nearest words and their cosines, ...}}"""
     data: Sequence[Part] = ()
     findings: Sequence[tuple[str, str]] = ()
     """(level, message): duplicates, leaks and whatever else the checks found; how columns were chosen."""
@@ -163,6 +169,7 @@ def html(facts: ReportFacts) -> str:
         ("classes", "Class by class" if facts.kind != "several" else "Label by label", _classes(facts)),
         ("calibration", "Do the probabilities mean what they say?", _calibration(facts)),
         ("errors", "The hardest errors", _errors(facts)),
+        ("words", "What the words mean to it", _neighbours(facts)),
         ("data", "The data", _data(facts)),
         ("cost", "The cost", pairs(facts.cost)),
         ("use", "How to use it", commands(facts.commands)),
@@ -279,15 +286,43 @@ def _errors(facts: ReportFacts) -> str:
     rows = [
         [
             f"{e.row:,}",
-            f'<span dir="auto">{say(e.text, TEXT_LIMIT)}</span>',
+            f'<span dir="auto">{_marked(e) if e.misled else say(e.text, TEXT_LIMIT)}</span>',
             say(e.wanted),
             say(e.said),
+            f'<span dir="auto">{say(", ".join(e.text[start:end].strip() for start, end in e.misled))}</span>',
             percent(e.sure),
         ]
         for e in facts.errors
     ]
-    note = "<p>Wrong with the greatest conviction, worst first. Some may be wrong in the data.</p>"
-    return note + table(["row", "text", "labelled", "answered", "how sure"], rows, "errors")
+    note = "<p>Wrong with the greatest conviction, worst first. Some may be wrong in the data. Underlined: the words that misled, by gradient times input.</p>"
+    return note + table(["row", "text", "labelled", "answered", "misled by", "how sure"], rows, "errors")
+
+
+def _marked(e: HardError) -> str:
+    """The text's begin, the words that misled underlined."""
+    shown, out, place = e.text[: TEXT_LIMIT - 1], "", 0
+    for start, end in sorted(e.misled):
+        if place <= start < end <= len(shown):
+            out += f"{_run(shown[place:start])}<u>{_run(shown[start:end])}</u>"
+            place = end
+    return out + _run(shown[place:]) + ("…" if len(e.text) > len(shown) else "")
+
+
+def _run(text: str) -> str:
+    """As `page.say`, but for the spaces at its ends, and whole."""
+    return escape(show(re.sub(r"\s+", " ", text), TEXT_LIMIT * 10), quote=True)
+
+
+def _neighbours(facts: ReportFacts) -> str:
+    if not facts.neighbours:
+        return ""
+    heads = list(next(iter(facts.neighbours.values())))
+    rows = [
+        [say(word), *(say(", ".join(f"{near} {cosine:.2f}" for near, cosine in found[head]), 300) for head in heads)]
+        for word, found in facts.neighbours.items()
+    ]
+    note = "<p>The words that tell the classes apart best in the training rows, and the words whose embeddings are nearest (cosine).</p>"
+    return note + table(["word", *heads], rows, "errors")
 
 
 def _data(facts: ReportFacts) -> str:

@@ -25,7 +25,7 @@ from echoic.layers.unroll import unroll, valid_steps
 
 
 class Stack(nn.Module):
-    """`layers` recurrent layers of `hidden_size` units, each direction.
+    """`layers` recurrent layers of `hidden_size` units, each direction; of none, Y is x.
 
     cells: the Cells in torch's order: layer 0 forwards, layer 0 backwards, layer 1 forwards, ...
     dropout: between layers; `locked`: one mask for all steps. variational, candidate: recurrent dropout,
@@ -61,14 +61,14 @@ class Stack(nn.Module):
         super().__init__()
         if layer_norm and batch_norm:
             raise ConfigError("layer_norm and batch_norm normalise W x twice, and cannot be folded: choose one")
-        self.directions = 2 if bidirectional else 1
+        self.directions = 2 if bidirectional and layers else 1
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.output_size = hidden_size * self.directions
+        self.output_size = hidden_size * self.directions if layers else input_size
         self.dropout, self.locked = dropout, locked
         self.variational, self.candidate = variational, candidate
         self.zoneout, self.weight_drop = zoneout, weight_drop
         kind: type[Cell] = registry.get("cell", cell)
-        sizes = [input_size] + [self.output_size] * (layers - 1)
+        sizes = [input_size, *[self.output_size] * (layers - 1)][:layers]
         self.cells = nn.ModuleList(
             kind(
                 size,

@@ -65,7 +65,9 @@ class ClassifierNetwork(nn.Module):
         super().__init__()
         self.embed = embed
         self.stack = Stack.of(model, embed.weight.shape[1], bidirectional=model.bidirectional)
-        self.pool = Pool(model.pool, model.hidden, bidirectional=model.bidirectional, attention=model.attention)
+        both = self.stack.directions == 2
+        width = self.stack.output_size // self.stack.directions
+        self.pool = Pool(model.pool, width, bidirectional=both, attention=model.attention)
         self.out = nn.Linear(self.pool.output_size, classes)
         self.ngrams: NgramPath | None = None
         self.scales: Tensor

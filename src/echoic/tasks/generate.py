@@ -332,3 +332,5 @@ def _refuse_no_use(config: Config) -> None:
         value, default = (getattr(getattr(each, section), name) for each in (config, usual))
         if value != default:
             raise ConfigError(f"{key} = {show(value)}: says nothing to a language model; leave it at {default}")
+    if config.model.layers == 0:
+        raise ConfigError("model.layers = 0: a language model without a recurrence reads no context; at least 1")

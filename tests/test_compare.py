@@ -1,0 +1,149 @@
+"""Rows of the table, what is trained on which rows, what is kept, and what is called real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.commands import sentences, write_csv
+from echoic import compare as comparing
+from echoic import pipeline
+from echoic.compare import BASELINE, MEAN, Row, compare, rows
+from echoic.core.config import Config
+from echoic.core.errors import CannotCreate, ConfigError, UsageError
+from echoic.evaluate.comparison import html, lines, render, verdict
+
+BASE = Config().override(
+    ["model.hidden=4", "model.embedding=4", "text.min_count=1", "train.adversarial=0", "train.epochs=1", "threads=1"]
+)
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(tmp_path_factory.mktemp("data") / "d.csv", sentences(80))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, csv: Path) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("c") / "out"
+    return out, compare(csv, out, rows(["gru"], ["both"], ["max"], ["auto"]), BASE, seeds=2, updates=2)
+
+
+def test_every_combination_has_a_name_and_settings_that_differ() -> None:
+    table = rows(["rnn", "peephole"], ["one", "both"], ["max", "attention"], ["words", "bpe"])
+    assert len(table) == 2 * 2 * 2 * 2 + 2
+    assert table[0].name == "rnn, one way, max, words"
+    assert len({row.name for row in table}) == len({json.dumps(row.settings) for row in table}) == len(table)
+    config = table[5].config(BASE, 7)
+    assert (config.model.cell.kind, config.model.cell.options) == ("lstm", {"peephole": True})
+    assert (config.seed, config.model.ngrams, config.model.pool, config.text.tokenizer) == (
+        7,
+        False,
+        "attention",
+        "words",
+    )
+    mean = table[-1].config(BASE, 0).model
+    assert (table[-1].name, mean.layers, mean.pool) == (f"{MEAN}, bpe", 0, "mean")
+    for wrong in (["grru"], ["one"], ["max"], ["auto"]), (["gru"], ["two"], ["max"], ["auto"]):
+        with pytest.raises(UsageError, match="there is no"):
+            rows(*wrong)
+
+
+def test_what_comes_out(done: tuple[Path, dict[str, Any]]) -> None:
+    out, found = done
+    assert found["rows"] == {"train": 58, "valid": 6, "test": 16}
+    assert {line["name"] for line in found["table"]} == {"gru", MEAN, BASELINE}
+    by_name = {line["name"]: line for line in found["table"]}
+    assert [by_name[name]["seeds"] for name in ("gru", MEAN, BASELINE)] == [2, 2, 1]
+    assert by_name["gru"]["parameters"] > by_name[MEAN]["parameters"] > 0
+    for line in found["table"]:
+        assert line["low"] <= line["accuracy"] <= line["high"]
+        assert line["accuracy"] == pytest.approx(np.mean(line["each"]), abs=1e-6)
+    assert len(found["differences"]) == 3
+    assert all(d["p_corrected"] >= d["p"] for d in found["differences"])
+    json.dumps(found, allow_nan=False)
+    assert "<script" not in (out / "compare.html").read_text(encoding="utf-8")
+
+
+def test_finished_trainings_are_not_made_again(
+    done: tuple[Path, dict[str, Any]], csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, first = done
+    made: list[Config] = []
+    fit = pipeline.fit
+    monkeypatch.setattr(pipeline, "fit", lambda *given, **more: (made.append(given[2]), fit(*given, **more))[1])
+    again = compare(csv, out, rows(["gru"], ["both"], ["max"], ["auto"]), BASE, seeds=2, updates=2)
+    assert made == []
+    assert again == first
+    compare(csv, out, rows(["gru", "rnn"], ["both"], ["max"], ["auto"]), BASE, seeds=1, updates=2)
+    assert [config.model.cell.kind for config in made] == ["rnn"]
+    with pytest.raises(ConfigError, match="settings"):
+        compare(csv, out, [], BASE, seeds=1, updates=3)
+
+
+def test_no_row_is_in_two_parts_and_a_test_file_is_taken(csv: Path, tmp_path: Path) -> None:
+    parts, _ = comparing._parts(csv, None, BASE, lambda _: None)
+    numbers = [example.row for part in parts.values() for example in part]
+    assert sorted(numbers) == list(range(1, 81))
+    other = write_csv(tmp_path / "t.csv", sentences(10, 3))
+    parts, digests = comparing._parts(csv, other, BASE, lambda _: None)
+    assert [len(parts[name]) for name in ("train", "valid", "test")] == [72, 8, 10]
+    assert set(digests) == {"data", "test"}
+
+
+def test_a_training_that_fails_is_said_and_the_others_go_on(csv: Path, tmp_path: Path) -> None:
+    table = [Row("good", {"model.layers": 0, "model.pool": "mean"}), Row("bad", {"train.lr": 999.0, "train.clip": 0})]
+    table[1].settings["model.cell.kind"] = "rnn"  # type: ignore[index]
+    table[1].settings["model.cell.nonlinearity"] = "relu"  # type: ignore[index]
+    table[1].settings["train.optimizer"] = "sgd"  # type: ignore[index]
+    found = compare(csv, tmp_path / "o", table, BASE, seeds=1, updates=30)
+    bad = next(line for line in found["table"] if line["name"] == "bad")
+    assert bad["seeds"] in (0, 1)
+    if bad["failed"]:
+        assert "failed" in [cell for line in lines(found) for cell in line]
+        assert "What failed" in html(found)
+
+
+def test_another_folder_is_left_alone(csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CannotCreate, match="other than a comparison"):
+        compare(csv, tmp_path, [], BASE)
+    with pytest.raises(ConfigError, match="classifiers"):
+        compare(csv, tmp_path / "o", [], Config().override(["task.kind=generate"]))
+
+
+def line(name: str, accuracy: float) -> dict[str, Any]:
+    rest = dict.fromkeys(("parameters", "tokens_per_second", "texts_per_second", "peak_memory_mib"))
+    return {"name": name, "seeds": 1, "failed": [], "accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1,
+            "each": [accuracy], "seconds": 3.0, **rest}  # fmt: skip
+
+
+def test_the_verdict_and_the_table() -> None:
+    names = ["<b>best</b>", "second", "third"]
+    differences = [
+        {
+            "better": a,
+            "worse": b,
+            "difference": 0.1,
+            "low": 0.0,
+            "high": 0.2,
+            "p": 0.01,
+            "p_corrected": 0.02,
+            "real": real,
+        }
+        for a, b, real in ((names[0], names[1], False), (names[0], names[2], True), (names[1], names[2], False))
+    ]
+    found = {"table": [line(name, 0.9 - 0.1 * i) for i, name in enumerate(names)], "differences": differences,
+             "rows": {"train": 9, "valid": 1, "test": 5}, "updates": 1, "seeds": 1, "data": "d.csv"}  # fmt: skip
+    assert verdict(found).endswith("It cannot be told apart from 1 of the others: second.")
+    assert [cells[3] for cells in lines(found)] == ["", "", "1"]
+    page = html(found)
+    assert "<b>best" not in page
+    assert "+10.0 (+0.0 to +20.0)" in page
+    assert render(found).renderables
+    differences[0]["real"] = True
+    assert verdict(found).endswith("really better than every other.")
