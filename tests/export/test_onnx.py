@@ -149,6 +149,15 @@ def test_the_check_sees_one_number_changed() -> None:
         tensor.copy_(before)
 
 
+def test_a_number_that_is_none_is_no_agreement() -> None:
+    one, none = np.ones((1, 1), np.float32), np.full((1, 1), np.nan, np.float32)
+    assert parity.apart(one, one) == 0
+    assert parity.apart(none, one) == parity.apart(one, none) == parity.apart(none, none) == np.inf
+    assert parity.apart(one, np.ones(1)) == np.inf
+    with pytest.raises(CheckFailed):
+        parity.require(np.nan)
+
+
 # Planted faults
 
 

@@ -1,11 +1,11 @@
 """A model as one ONNX file, checked before anybody can have it.
 
-    data, facts = export(model.task, model.network, digest)      bytes, and what the check found
-    durable.write_file(path, data)
+    made = export(model.task, model.network, digest)      made.data, and what the check found
+    durable.write_file(path, made.data)
 
 The graph is `networks.graph_of`; what the file says of itself is `sealed.seal`. In eight bits the file is checked
 twice: widened it must be the network with the rounded weights to 1e-5, and what ONNX Runtime's own node makes of
-it must on average be near that. What eight bits cost on real texts is `score`'s to say.
+it must on average be near that. What eight bits cost on real texts is for labelled rows to say (`outputs`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The batches hold texts of one token and of more than a segment, tokens drawn from all and from few (so that
 n-grams come again), and columns of padding that no text needs. Torch answers, ONNX Runtime answers, and
-the largest difference is divided by the largest number that is not below 1.
+the largest difference is what counts (`apart`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def after(names: list[str], answers: list[Array]) -> Given:
 
 
 def apart(got: Array, want: Array) -> float:
-    if got.shape != want.shape:
+    """The largest difference, of the largest number if that is above 1; infinite where one is not finite."""
+    if got.shape != want.shape or not (np.isfinite(got).all() and np.isfinite(want).all()):
         return float("inf")
     return float(np.abs(got - want).max(initial=0) / max(1.0, float(np.abs(want).max(initial=0))))
 
@@ -97,12 +98,12 @@ def _whole(runtime: Any, task: Any, network: Any, ids: Array, lengths: Array) ->
 
 
 def _in_pieces(runtime: Any, task: Any, network: Any, ids: Array, lengths: Array) -> float:
-    """Each text in two pieces, cut where the shortest allows it, against the whole."""
+    """Each text in two pieces, those of one token in one, against the whole."""
     names = [each.name for each in runtime.get_outputs()]
     want = network(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()
     first = lengths // 2
     rows = np.flatnonzero(first)
-    found, states = 0.0, zeros(runtime, len(ids))
+    states = zeros(runtime, len(ids))
     if len(rows):
         answers = runtime.run(names, {"ids": ids[rows], "lengths": first[rows], **zeros(runtime, len(rows))})
         for name, state in after(names, answers).items():
@@ -112,10 +113,9 @@ def _in_pieces(runtime: Any, task: Any, network: Any, ids: Array, lengths: Array
     for row, (start, count) in enumerate(zip(first, left, strict=True)):
         rest[row, :count] = ids[row, start : start + count]
     answers = dict(zip(names, runtime.run(names, {"ids": rest, "lengths": left, **states}), strict=True))
-    found = max(apart(answers["logits"], want), apart(answers["probabilities"], task.probabilities(want)))
-    embedded = network.embed(torch.from_numpy(ids))
-    _, last = network.stack(embedded, torch.from_numpy(lengths))
-    return max([found, *_states_apart(answers, last)])
+    _, last = network.stack(network.embed(torch.from_numpy(ids)), torch.from_numpy(lengths))
+    probabilities = apart(answers["probabilities"], task.probabilities(want))
+    return max(apart(answers["logits"], want), probabilities, *_states_apart(answers, last))
 
 
 def _language(runtime: Any, network: Any, ids: Array, lengths: Array) -> float:

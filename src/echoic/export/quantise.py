@@ -27,7 +27,7 @@ from echoic.core.config import Config
 from echoic.core.errors import BundleError, UsageError
 from echoic.export.weights import Tensors, recurrences, without_batch_norm
 from echoic.kernels.door import Layer
-from echoic.kernels.plain import Array, Eight
+from echoic.kernels.plain import NOTHING, Array, Eight
 
 LARGEST = {"lstm": 64}
 """Of the whole numbers of a recurrent weight, where not 127: 2 * 255 * 64 < 2^15."""
@@ -84,7 +84,7 @@ def door_layers(bundle: Bundle, *, int8: bool = True, threads: int = 1) -> list[
 def _rows(weight: Array, largest: int) -> Eight:
     """(R, K) -> a scale a row, and whole numbers up to `largest`."""
     scale = (np.abs(weight).max(axis=1) / np.float32(largest)).astype(np.float32)
-    per_unit = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+    per_unit = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > NOTHING)
     return Eight(np.rint(weight * per_unit[:, None]).astype(np.int8), scale)
 
 

@@ -81,7 +81,7 @@ def read(path: str | Path) -> Sealed:
 
 def session(data: bytes, threads: int = 1) -> Any:
     """An `onnxruntime.InferenceSession` of a checked file, on the CPU; it reads no other file."""
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
