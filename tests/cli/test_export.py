@@ -14,6 +14,7 @@ from cli.commands import Answer, sentences, write_csv
 from echoic.core import bundle
 from echoic.export import onnx, sealed
 from echoic.model import load
+from export.models import classifier, language
 
 Call = Callable[..., Answer]
 
@@ -93,6 +94,24 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setattr(os, "replace", full)
     call("export", run, tmp_path / "m.onnx").refused(74, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_language_model_and_one_that_is_fed_pieces(call: Call, tmp_path: Path, unsynced: None) -> None:
+    language().save(tmp_path / "l")
+    classifier("model.bidirectional=false").save(tmp_path / "c")
+    for name, more in (("l", []), ("c", ["--states"])):
+        answer = call("export", tmp_path / name, tmp_path / f"{name}.onnx", *more, "--json")
+        assert answer.code == 0, answer.err
+        runtime = sealed.session(sealed.read(tmp_path / f"{name}.onnx").data)
+        given = {each.name.removeprefix("state.") for each in runtime.get_inputs()} - {"ids", "lengths"}
+        left = {each.name.removeprefix("next.") for each in runtime.get_outputs()} - {"logits", "probabilities"}
+        assert given == left
+        assert {"0.h", "0.c"} <= given
+    call("export", tmp_path / "l", tmp_path / "n.onnx", "--int8", "--measure", "x.csv").refused(2, "wants a classifier")
+    call("export", tmp_path / "l", tmp_path / "n.onnx", "--states").refused(2, "has its states without asking")
+    classifier("model.cell.kind=jordan").save(tmp_path / "j")
+    call("export", tmp_path / "j", tmp_path / "n.onnx").refused(2, "model.cell.kind=jordan: ONNX has nodes for")
+    assert not (tmp_path / "n.onnx").exists()
 
 
 @pytest.fixture

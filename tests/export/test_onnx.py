@@ -12,7 +12,7 @@ import torch
 
 from echoic.core.errors import CheckFailed, UsageError
 from echoic.core.types import Example
-from echoic.export import networks, ngrams, parity, sealed
+from echoic.export import graph, networks, ngrams, parity, sealed
 from echoic.export.onnx import export, outputs
 from echoic.model import Model
 from export.models import CELLS, cell, classifier, language
@@ -236,6 +236,13 @@ def test_a_planted_fault_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) 
 def test_what_has_no_node_is_refused_with_a_reason(make: Any, settings: list[str], said: str) -> None:
     model = make(*settings)
     with pytest.raises(UsageError, match=said):
+        export(model.task, model.network, "digest")
+
+
+def test_more_than_one_file_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+    monkeypatch.setattr(graph, "LARGEST", 1000)
+    with pytest.raises(UsageError, match="holds at most 1,000; try --int8"):
         export(model.task, model.network, "digest")
 
 

@@ -44,7 +44,6 @@ def test_eight_bits_are_near_the_weights(cell_name: str, classes: int) -> None:
         assert np.abs(wide - tensors[name]).max(initial=0) <= step / 2 * 1.001, name
     most = max(np.abs(eight[f"stack.cells.0.weight_{which}"].values).max() for which in ("ih", "hh"))
     assert most == (64 if cell_name == "lstm" else 127)
-    assert (widened(eight)["embed.weight"][0] == tensors["embed.weight"][0]).all() or tensors["embed.weight"][0].any()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,8 +67,6 @@ def export(
 
 def _creatable(output: Path, force: bool) -> None:
     """Refuses, before any work, a place where the file could not go."""
-    import os
-
     if output.suffix != ".onnx":
         raise UsageError(f"{show(output, 200)}: want a name that ends in .onnx")
     if not output.parent.is_dir():

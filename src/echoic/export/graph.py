@@ -1,6 +1,6 @@
 """A graph of ONNX, written as one writes arithmetic.
 
-    g = Graph(names...)
+    g = Graph()
     x = g("Add", a, b)                     one node; the answer is the name of its output
     y, h, _ = g.several("LSTM", 3, ...)    several outputs
     g.tensor(array_or_eight)               a stored array; eight bits are widened by nodes that a runtime folds
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from echoic.core.errors import UsageError
 from echoic.export.sealed import OPERATORS
 from echoic.kernels.plain import Eight
 
@@ -23,6 +24,9 @@ OPSET, IR_VERSION = 17, 9
 """Of 2022: every runtime that is still in use reads them."""
 
 FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
+
+LARGEST = 2**31 - 2**20
+"""Bytes of stored arrays: a message of protobuf ends before 2 GiB."""
 
 ABSENT = ""
 """An optional input that is not given."""
@@ -81,7 +85,12 @@ class Graph:
         return self("Gather", self("Shape", value), axis)
 
     def model(self, name: str) -> bytes:
-        """The ModelProto's bytes, the same for the same graph."""
+        """The ModelProto's bytes, the same for the same graph. Raises UsageError where one file cannot hold it."""
+        size = sum(len(each.raw_data) for each in self.stored.values())
+        if size > LARGEST:
+            raise UsageError(
+                f"{size:,} bytes of weights: an ONNX file of one piece holds at most {LARGEST:,}; try --int8"
+            )
         graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, list(self.stored.values()))
         domains = [("", OPSET)] + [("com.microsoft", 1)] * any(node.domain for node in self.nodes)
         model: ModelProto = helper.make_model(

@@ -171,7 +171,8 @@ class _Network:
         y, last = self.read(ids, lengths, self.given_states())
         before = g.input("state.count", INT64, [BATCH, 1])
         started = g("Unsqueeze", g("Less", 0, before), [1])
-        pooled, ends = {}, []
+        pooled: dict[str, str] = {}
+        ends: list[str] = []
         for name, (value, empty) in self.pool(y, last, lengths).items():
             if name == "end":
                 ends.append(value)

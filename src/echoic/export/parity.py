@@ -121,7 +121,8 @@ def _in_pieces(runtime: Any, task: Any, network: Any, ids: Array, lengths: Array
 def _language(runtime: Any, network: Any, ids: Array, lengths: Array) -> float:
     """Twice: from the beginning, and on from there."""
     names = [each.name for each in runtime.get_outputs()]
-    given, before, found = zeros(runtime, len(ids)), None, 0.0
+    given, found = zeros(runtime, len(ids)), 0.0
+    before: Any = None
     valid = np.arange(ids.shape[1]) < lengths[:, None]
     for _ in range(2):
         h, before = network.read(torch.from_numpy(ids), torch.from_numpy(lengths), before, None)
