@@ -1,0 +1,128 @@
+"""`echoic export`: a model as one ONNX file that answers as the bundle does."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echoic.cli.evaluate import open_model
+from echoic.cli.options import Reading, RunFolder, Talk, verb
+from echoic.cli.output import listener, say, say_json
+from echoic.core import bundle, durable
+from echoic.core.errors import CannotCreate, CheckFailed, NotPermitted, UsageError, show
+
+if TYPE_CHECKING:
+    from echoic.model import Model
+
+MOST_LOST = 0.3
+"""Points that eight bits may cost unless --max-drop says otherwise."""
+
+
+@verb
+def export(
+    run: RunFolder,
+    reading: Reading,
+    talk: Talk,
+    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Weights in eight bits: a quarter of the size.")] = False,
+    states: Annotated[
+        bool, typer.Option("--states", help="A classifier that is fed piece by piece: states in, states out.")
+    ] = False,
+    measure: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --int8: score before and after on these labelled rows.")
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0.0, help="With --measure: refuse to write if the score falls by more points.")
+    ] = MOST_LOST,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write a model as an ONNX file, from token ids to probabilities, checked against the bundle.
+
+    A language model gives logits and states. Tokenizer and labels stay in the bundle.
+    """
+    if measure is not None and not int8:
+        raise UsageError("--measure compares --int8 with float32; without --int8 the file is the bundle's equal")
+    _creatable(output, force)
+    model = open_model(run)
+    if measure is not None and model.task.streams:
+        raise UsageError("--measure wants a classifier; a language model has no labels to be scored by")
+    from echoic.export.onnx import export as exported
+
+    made = exported(model.task, model.network, _digest(run), states=states, int8=int8)
+    facts: dict[str, Any] = {"path": str(output), "bytes": len(made.data), "weights": "int8" if int8 else "float32"}
+    facts["checked"] = {"batches": made.batches, "largest_difference": made.difference}
+    if int8:
+        whole = exported(model.task, model.network, _digest(run), states=states)
+        facts["share_of_float32"] = round(len(made.data) / len(whole.data), 4)
+        if measure is not None:
+            facts["measured"] = _measured(model, made.data, measure, reading, talk)
+            _require_kept(facts["measured"], max_drop)
+    durable.write_file(output, made.data)
+    say_json(facts) if talk.json else _tell(facts)
+
+
+def _creatable(output: Path, force: bool) -> None:
+    """Refuses, before any work, a place where the file could not go."""
+    if output.suffix != ".onnx":
+        raise UsageError(f"{show(output, 200)}: want a name that ends in .onnx")
+    if not output.parent.is_dir():
+        raise CannotCreate(f"{show(output, 200)}: its parent folder does not exist; make it first")
+    if output.exists() and not output.is_file():
+        raise CannotCreate(f"{show(output, 200)}: exists and is no file; choose another name")
+    if output.exists() and not force:
+        raise CannotCreate(f"{show(output, 200)}: exists already; --force replaces it")
+    if not os.access(output.parent, os.W_OK):
+        raise NotPermitted(f"{show(output, 200)}: its folder cannot be written to; choose another place")
+
+
+def _digest(run: str) -> str:
+    """What the bundle's manifest says of all of it."""
+    inside = Path(run) / "bundle" / bundle.MANIFEST
+    manifest = inside if inside.is_file() else Path(run) / bundle.MANIFEST
+    return str(json.loads(manifest.read_bytes())["sha256"])
+
+
+def _measured(model: Model, data: bytes, file: str, reading: Reading, talk: Talk) -> dict[str, Any]:
+    """The score by the bundle and by the file on labelled rows."""
+    from echoic.export.onnx import outputs
+    from echoic.export.sealed import session
+    from echoic.pipeline import MEASURES
+    from echoic.read.tables import read_table
+
+    task, options = model.task, model.config.task.options
+    columns = reading.over(model.config.data.model_copy(update={"group": None}))
+    separator = options.get("separator", "|") if options.get("several") else None
+    table = read_table(file, columns, said=listener(talk.quiet), label_separator=separator)
+    found = task.encode(table.examples)
+    scores = [
+        float(task.metrics(logits, found.targets, MEASURES)[task.monitor])
+        for logits in (model.outputs([e.input for e in table.examples]), outputs(session(data), found, task.collate))
+    ]
+    return {"rows": len(found), "score": task.monitor, "before": scores[0], "after": scores[1]}
+
+
+def _require_kept(measured: dict[str, Any], most: float) -> None:
+    lost = 100 * (measured["before"] - measured["after"])
+    if lost > most:
+        raise CheckFailed(
+            f"eight bits cost {lost:.2f} points of {measured['score']} ({100 * measured['before']:.2f} to "
+            f"{100 * measured['after']:.2f} % of {measured['rows']:,} rows), more than --max-drop {most:g}: nothing was written"
+        )
+
+
+def _tell(facts: dict[str, Any]) -> None:
+    checked = facts["checked"]
+    say(f"{show(facts['path'], 200)}: {facts['bytes']:,} bytes, {facts['weights']}")
+    if "share_of_float32" in facts:
+        say(f"{facts['share_of_float32']:.2f} of the float32 file's size")
+    if measured := facts.get("measured"):
+        before, after = 100 * measured["before"], 100 * measured["after"]
+        say(f"{measured['score']} on {measured['rows']:,} rows: {before:.2f} % before, {after:.2f} % after")
+    rounded = " (of the network with its weights rounded)" if facts["weights"] == "int8" else ""
+    say(
+        f"checked on {checked['batches']} random batches: at most {checked['largest_difference']:.1e} from the bundle{rounded}"
+    )

@@ -1,0 +1,132 @@
+"""A model as one ONNX file, checked before anybody can have it.
+
+    made = export(model.task, model.network, digest)      made.data, and what the check found
+    durable.write_file(path, made.data)
+
+The graph is `networks.graph_of`; what the file says of itself is `sealed.seal`. In eight bits the file is checked
+twice: widened it must be the network with the rounded weights to 1e-5, and what ONNX Runtime's own node makes of
+it must on average be near that. What eight bits cost on real texts is for labelled rows to say (`outputs`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from echoic.batch.buckets import plan
+from echoic.core.errors import CheckFailed, UsageError
+from echoic.export import parity, sealed
+from echoic.export.networks import graph_of
+from echoic.export.quantise import quantised, widened
+from echoic.export.weights import without_batch_norm
+from echoic.tasks.base import Dataset
+
+NEAR = 0.05
+"""How far probabilities of the eight-bit LSTM node may be from the widened one's, on average."""
+
+TOKENS = 16_384
+"""Tokens with padding in a batch of `outputs`; changes speed and memory, no answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    data: bytes
+    difference: float
+    """The largest from the network, of `batches` random batches."""
+    batches: int
+
+
+def export(
+    task: Any,
+    network: torch.nn.Module,
+    digest: str,
+    *,
+    states: bool = False,
+    int8: bool = False,
+    batches: int = parity.BATCHES,
+    seed: int = 0,
+) -> Exported:
+    """The file's bytes, equal for equal arguments. `digest` names the bundle it is made from; `batches` and `seed`
+    are the check's.
+
+    Raises UsageError for what ONNX cannot express, CheckFailed where the file answers otherwise.
+    """
+    if task.streams and states:
+        raise UsageError("--states: a language model's file has its states without asking")
+    tensors = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    folded: Mapping[str, Any] = without_batch_norm(task.config.model, tensors)
+    about = _about(task, digest, states, int8)
+    classes = 0 if task.streams else len(task.names)
+
+    def made(weights: Mapping[str, Any], fast: bool) -> bytes:
+        graph = graph_of(task.config, weights, classes, states=states, fast_int8=fast)
+        return sealed.seal(graph, about)
+
+    if not int8:
+        return _checked(task, network, made(folded, False), states, batches, seed)
+    eight = quantised(folded, task.config.model.cell.kind)
+    rounded_task, rounded = _rebuilt(task, widened(eight))
+    found = _checked(rounded_task, rounded, made(eight, False), states, batches, seed)
+    fast = made(eight, True)
+    if fast != found.data:
+        _require_near(rounded_task, found.data, fast, seed)
+    return dataclasses.replace(found, data=fast)
+
+
+def outputs(runtime: Any, data: Dataset, collate: Callable[[Dataset, NDArray[Any]], Any]) -> NDArray[Any]:
+    """A classifier's logits (N, C) by the file, in the order of the data."""
+    found: dict[int, NDArray[Any]] = {}
+    for index in plan(data.lengths, 64, TOKENS):
+        batch = collate(data, index)
+        logits = runtime.run(["logits"], {"ids": batch.inputs, "lengths": batch.lengths})[0]
+        found |= dict(zip(index.tolist(), logits, strict=True))
+    return np.stack([found[i] for i in range(len(data))])
+
+
+def _about(task: Any, digest: str, states: bool, int8: bool) -> dict[str, Any]:
+    config = task.config
+    about: dict[str, Any] = {"task": config.task.kind, "bundle": digest, "weights": "int8" if int8 else "float32"}
+    about |= {"tokenizer": task.text.kind, "vocabulary": len(task.text.vocabulary), "states": states or task.streams}
+    if task.streams:
+        return about
+    thresholds = None if task.thresholds is None else [float(each) for each in task.thresholds]
+    return about | {
+        "labels": task.names,
+        "several": task.several,
+        "thresholds": thresholds,
+        "segment": config.model.segment,
+    }
+
+
+def _checked(task: Any, network: torch.nn.Module, data: bytes, states: bool, batches: int, seed: int) -> Exported:
+    difference = parity.largest_difference(task, network, data, states=states, batches=batches, seed=seed)
+    parity.require(difference)
+    return Exported(data, difference, batches)
+
+
+def _rebuilt(task: Any, tensors: Mapping[str, NDArray[Any]]) -> tuple[Any, torch.nn.Module]:
+    """The task and network of these tensors, in which batch norm is folded."""
+    model = task.config.model.model_copy(update={"batch_norm": False})
+    task = dataclasses.replace(task, config=task.config.model_copy(update={"model": model}))
+    return task, task.restore({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
+
+
+def _require_near(task: Any, exact: bytes, fast: bytes, seed: int) -> None:
+    """Raises CheckFailed where the two answer unlike one another on random batches."""
+    runtimes, apart = [sealed.session(each) for each in (exact, fast)], []
+    for ids, lengths in parity.ragged(len(task.text.vocabulary), task.config.model.segment, 6, seed, whole=False):
+        logits = [
+            each.run(["logits"], {"ids": ids, "lengths": lengths, **parity.zeros(each, len(ids))})[0]
+            for each in runtimes
+        ]
+        first, second = (np.exp(each - each.max(-1, keepdims=True)) for each in logits)
+        apart.append(np.abs(first / first.sum(-1, keepdims=True) - second / second.sum(-1, keepdims=True)).mean())
+    if not np.mean(apart) <= NEAR:
+        raise CheckFailed(
+            f"eight bits change the probabilities by {np.mean(apart):.2f} on average (at most {NEAR}): nothing was written"
+        )

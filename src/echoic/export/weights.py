@@ -1,0 +1,94 @@
+"""A bundle's tensors as what an exporter writes down: batch norm folded away, one `Recurrence` a cell.
+
+Without torch, so that a predictor can open a bundle by this page too. Names and shapes are those of
+`model.safetensors`; a tensor is an array, or, in eight bits, an `Eight` (`quantise.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from echoic.core.config import ModelConfig
+from echoic.core.errors import UsageError
+from echoic.kernels.plain import Array, Eight
+
+Tensors = Mapping[str, Array | Eight]
+
+CELLS = {"rnn": ("nonlinearity", "tanh"), "gru": ("reset", "after")}
+"""The option of a cell that is part of the kernel's name, and its default."""
+
+EPSILON = 1e-5
+"""torch's, of batch norm."""
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """One direction of one layer."""
+
+    kind: str
+    """One of `kernels.native.KINDS`."""
+    weights: dict[str, Any]
+    """Under torch's names, gates in torch's order: weight_ih, weight_hh, bias_ih, bias_hh, perhaps peepholes."""
+
+    @property
+    def cell(self) -> str:
+        return self.kind.partition("_")[0]
+
+    @property
+    def hidden(self) -> int:
+        return len(self.weights["bias_hh"]) // {"rnn": 1, "lstm": 4, "gru": 3}[self.cell]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of its state's arrays."""
+        return ("h", "c") if self.cell == "lstm" else ("h",)
+
+
+def kind_of(model: ModelConfig) -> str:
+    """The recurrence as one of `kernels.native.KINDS`. Raises UsageError for one that neither ONNX nor the
+    kernels have a node for."""
+    cell = model.cell.kind
+    if cell not in ("rnn", "lstm", "gru"):
+        raise UsageError(f"model.cell.kind={cell}: ONNX has nodes for rnn, lstm and gru alone")
+    if model.layer_norm:
+        raise UsageError("model.layer_norm=true: ONNX's recurrent nodes have no layer norm inside")
+    if model.zoneout:
+        raise UsageError(f"model.zoneout={model.zoneout:g}: ONNX's recurrent nodes keep no share of the old state")
+    if cell not in CELLS:
+        return cell
+    option, default = CELLS[cell]
+    return f"{cell}_{model.cell.options.get(option, default)}"
+
+
+def without_batch_norm(model: ModelConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """The tensors of the network that computes the same without it: W (s x + t) + b = (W s) x + (b + W t)."""
+    kept = {name: array for name, array in tensors.items() if not name.startswith("stack.norms.")}
+    directions = _cells(tensors) // model.layers
+    for place in range(_cells(tensors) if model.batch_norm else 0):
+        norm, cell = f"stack.norms.{place // directions}.", f"stack.cells.{place}."
+        weight, bias, mean, variance = (
+            tensors[norm + part].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = weight / np.sqrt(variance + EPSILON)
+        wide = kept[cell + "weight_ih"].astype(np.float64)
+        kept[cell + "bias_ih"] = (kept[cell + "bias_ih"] + wide @ (bias - mean * scale)).astype(np.float32)
+        kept[cell + "weight_ih"] = (wide * scale).astype(np.float32)
+    return kept
+
+
+def recurrences(model: ModelConfig, tensors: Tensors) -> list[list[Recurrence]]:
+    """For each layer its directions. Raises UsageError where the recurrence cannot be exported."""
+    kind, made = kind_of(model), []
+    for place in range(_cells(tensors)):
+        own = f"stack.cells.{place}."
+        made.append(Recurrence(kind, {n.removeprefix(own): each for n, each in tensors.items() if n.startswith(own)}))
+    directions = len(made) // model.layers
+    return [made[first : first + directions] for first in range(0, len(made), directions)]
+
+
+def _cells(tensors: Mapping[str, Any]) -> int:
+    return sum(name.startswith("stack.cells.") and name.endswith(".weight_hh") for name in tensors)

@@ -1,0 +1,153 @@
+"""Eight bits: what they weigh, how near they are, and the door's layers of a bundle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx as onnx_format
+import pytest
+import torch
+from safetensors.numpy import load, save
+
+from echoic.core import bundle
+from echoic.core.errors import BundleError, CheckFailed, UsageError
+from echoic.export import networks, onnx, parity, sealed
+from echoic.export.onnx import export
+from echoic.export.quantise import door_layers, quantised, widened
+from echoic.export.weights import without_batch_norm
+from echoic.kernels.plain import Eight
+from echoic.model import Model
+from export.models import CELLS, cell, classifier, language, numpy_tensors, path_of
+
+
+@pytest.mark.parametrize("cell_name", ["lstm", "gru"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_eight_bits_are_near_the_weights(cell_name: str, classes: int) -> None:
+    model = classifier(f"model.cell.kind={cell_name}", classes=classes, ngrams=2)
+    tensors = without_batch_norm(model.config.model, numpy_tensors(model))
+    if classes == 2:
+        tensors["ngrams.weight"][:, 0] = -tensors["ngrams.weight"][:, 1]
+    eight = quantised(tensors, cell_name)
+    large = {name for name, each in eight.items() if isinstance(each, Eight)}
+    assert large == {
+        "embed.weight", "out.weight", "ngrams.weight",
+        *(f"stack.cells.{i}.weight_{which}" for i in range(2) for which in ("ih", "hh")),
+    }  # fmt: skip
+    assert len(eight["ngrams.weight"].values) == (1 if classes == 2 else 3)
+    for name, wide in widened(eight).items():
+        assert wide.dtype == tensors[name].dtype
+        step = np.abs(tensors[name]).max() / (64 if cell_name == "lstm" else 127)
+        assert np.abs(wide - tensors[name]).max(initial=0) <= step / 2 * 1.001, name
+    most = max(np.abs(eight[f"stack.cells.0.weight_{which}"].values).max() for which in ("ih", "hh"))
+    assert most == (64 if cell_name == "lstm" else 127)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: classifier("model.cell.kind=gru", "model.batch_norm=true", "model.layers=2", ngrams=2),
+        lambda: classifier("model.cell.kind=lstm", "model.cell.peephole=true", classes=2, ngrams=2),
+        lambda: classifier("model.cell.kind=rnn", "model.pool=attention"),
+        lambda: language("task.tied=true"),
+        lambda: language("model.cell.kind=gru"),
+    ],
+)
+def test_the_file_is_the_rounded_network(make: Any) -> None:
+    model: Model = make()
+    made = export(model.task, model.network, "d", int8=True, batches=20)
+    assert made.difference <= 1e-5
+    assert sealed.check(made.data, "m")["weights"] == "int8"
+    nodes = {node.op_type for node in onnx_format.load_model_from_string(made.data).graph.node}
+    assert ("DynamicQuantizeLSTM" in nodes) == (model.config.model.cell.kind == "lstm")
+
+
+@pytest.mark.parametrize("planted", ["gates", "peepholes", "scales"])
+def test_a_wrong_eight_bit_node_is_caught(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = networks.Graph.several
+
+    def several(self: Any, name: str, count: int, *inputs: Any, **more: Any) -> Any:
+        given = list(inputs)
+        if name == "DynamicQuantizeLSTM":
+            if planted == "peepholes":
+                given[7] = ""
+            if planted == "gates":
+                given[1], given[2] = given[2], given[1]
+            if planted == "scales":
+                given[8], given[10] = given[10], given[8]
+        return usual(self, name, count, *given, **more)
+
+    model = classifier("model.cell.peephole=true", "model.embedding=5", "model.bidirectional=false")
+    with torch.no_grad():
+        model.network.stack.cells[0].weight_hh.mul_(3)
+        for name in ("weight_pi", "weight_pf", "weight_po"):
+            getattr(model.network.stack.cells[0], name).fill_(4.0)
+        model.network.out.weight.mul_(4)
+    export(model.task, model.network, "d", int8=True)
+    monkeypatch.setattr(networks.Graph, "several", several)
+    with pytest.raises(CheckFailed, match="eight bits change the probabilities"):
+        export(model.task, model.network, "d", int8=True)
+
+
+@pytest.mark.parametrize(("classes", "slots"), [(2, 1 << 17), (5, 1 << 17)])
+def test_a_file_of_a_usual_size_is_a_third_at_most(classes: int, slots: int) -> None:
+    """An n-gram table larger than all the rest."""
+    model = classifier("model.hidden=64", "model.embedding=64", classes=classes)
+    path = path_of(len(model.task.text.vocabulary), classes, 2, slots)
+    if classes == 2:
+        path.weight[:, 0] = -path.weight[:, 1]
+    model.network.join(path, np.array([1.0, 1.0]))
+    sizes = [len(export(model.task, model.network, "d", int8=int8, batches=2).data) for int8 in (False, True)]
+    assert sizes[1] <= 0.3 * sizes[0], sizes
+
+
+# The door
+
+
+def saved(model: Model, path: Path) -> bundle.Bundle:
+    model.save(path)
+    return bundle.read(path, "bundle")
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("both", ["true", "false"])
+def test_the_doors_layers_answer_as_the_stack(name: str, both: str, tmp_path: Path, unsynced: None) -> None:
+    model = classifier(*cell(name), "model.layers=2", "model.batch_norm=true", f"model.bidirectional={both}")
+    opened = saved(model, tmp_path / "b")
+    ids, lengths = next(parity.ragged(9, 8, 1, 0, whole=False))
+    with torch.inference_mode():
+        x = model.network.embed(torch.from_numpy(ids))
+        want = model.network.stack(x, torch.from_numpy(lengths))[0].numpy()
+    for int8, near in ((False, 1e-5), (True, 0.15)):
+        y = x.numpy()
+        for layer in door_layers(opened, int8=int8):
+            y, _ = layer.run(y, lengths)
+        assert np.abs(y - want).max() <= near * max(1.0, float(np.abs(want).max())), int8
+        assert int8 == ("int8" in layer.kernel) or layer.kernel == "numpy"
+
+
+def test_the_door_refuses_what_it_has_not(tmp_path: Path, unsynced: None) -> None:
+    with pytest.raises(UsageError, match="jordan"):
+        door_layers(saved(classifier("model.cell.kind=jordan"), tmp_path / "jordan"))
+    opened = saved(classifier(), tmp_path / "b")
+    tensors = load(opened.files["model.safetensors"])
+    tensors["stack.cells.1.weight_hh"] = tensors["stack.cells.1.weight_hh"][:3]
+    wrong = {**opened.files, "model.safetensors": save(tensors)}
+    with pytest.raises(BundleError, match="not the weights of the recurrence"):
+        door_layers(bundle.Bundle(opened.path, "bundle", {}, wrong))
+
+
+def test_the_door_needs_neither_torch_nor_onnx() -> None:
+    code = "import sys, echoic.export.quantise, echoic.export.sealed; print({'torch', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_near_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+    monkeypatch.setattr(onnx, "NEAR", 0.0)
+    with pytest.raises(CheckFailed, match="nothing was written"):
+        export(model.task, model.network, "d", int8=True)
