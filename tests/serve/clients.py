@@ -43,13 +43,19 @@ class Served:
             reply = client.getresponse()
             return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
 
-    def raw(self, data: bytes, whole: bool = True) -> Reply:
-        """What comes back for these bytes, up to the end of the connection or of the first reply."""
+    def raw(self, data: bytes, end: bool = False) -> Reply:
+        """The first reply to these bytes; `end`: no more of them will come."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as link:
             link.sendall(data)
-            if whole:
+            if end:
                 link.shutdown(socket.SHUT_WR)
             return read_reply(link)
+
+    def logged(self, reply: Reply) -> Any:
+        """The line of a reply's request."""
+        self.ask("/healthz")  # a line is written behind its answer, and before the next one
+        lines = [json.loads(line) for line in self.log]
+        return next(line for line in lines if line["id"] == reply.headers["x-request-id"])
 
     def head(self, method: str = "GET", path: str = "/healthz", **headers: str) -> bytes:
         """The bytes of a request's head with its right Host, unless another is given."""
@@ -67,8 +73,8 @@ def read_reply(link: socket.socket) -> Reply:
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    while len(body) < int(headers.get("content-length", 0)):
-        body += link.recv(65_536)
+    while len(body) < int(headers.get("content-length", 0)) and (part := link.recv(65_536)):
+        body += part
     return Reply(int(first.split()[1]), headers, body)
 
 

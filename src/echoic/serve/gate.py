@@ -63,6 +63,11 @@ class Problem(Exception):
         return json.dumps(what, ensure_ascii=False).encode()
 
 
+def bug(request: str) -> Problem:
+    """What a client hears of an error that is ours; `request` is its id in the log."""
+    return Problem(500, "internal", f"a bug in echoic; the log knows it as {request}")
+
+
 @dataclass(frozen=True)
 class Rules:
     port: int
@@ -105,7 +110,7 @@ class Gate:
         answer = _marked(send, seen)
         failure = None
         try:
-            await self._guarded(scope, receive, answer)
+            await self._guarded({**scope, "echoic.id": seen.id}, receive, answer)
         except Problem as problem:
             await _refuse(answer, problem)
         except ClientLeft:
@@ -113,7 +118,7 @@ class Gate:
         except Exception as error:
             failure = [type(error).__name__, *_places(error)]
             if not seen.status:
-                await _refuse(answer, Problem(500, "internal", f"a bug in echoic; the log knows it as {seen.id}"))
+                await _refuse(answer, bug(seen.id))
         finally:
             seconds = time.perf_counter() - seen.start
             self.metrics.count("echoic_requests_total", route=seen.route, status=str(seen.status))
@@ -248,13 +253,13 @@ def strict_json(body: bytes) -> Any:
         ) from None
     except RecursionError:
         raise Problem(400, "json", "nested too deeply") from None
-    if (found := _SURROGATE.search(text)) is not None:
+    if _SURROGATE.search(text):
         _no_surrogates(value)
-        del found
     return value
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes one; UTF-8 has none."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from echoic.decode.answers import Prediction
 from echoic.explain.record import METHODS
 from echoic.serve import page
 from echoic.serve.batching import Batcher, Refused, TooLate
-from echoic.serve.gate import Gate, Problem, Rules
+from echoic.serve.gate import Gate, Problem, Rules, bug
 from echoic.serve.metrics import Metrics
 from echoic.serve.predictor import METHODS as FORWARD
 from echoic.serve.predictor import Predictor, open_predictor
@@ -145,6 +145,7 @@ def application(models: Models, rules: Rules, log: Callable[[str], None] | None 
     app.add_exception_handler(RequestValidationError, _problem)
     app.add_exception_handler(Refused, _problem)
     app.add_exception_handler(EchoicError, _problem)
+    app.add_exception_handler(Exception, _bug)
     paths = [getattr(route, "path", "") for route in app.routes]
     gate = Gate(app, rules, state.metrics, paths, log)  # type: ignore[arg-type]
     gate.state = state
@@ -248,6 +249,12 @@ async def _problem(_: Request, error: Exception) -> Response:
             problem = Problem(422, "invalid", str(error))
         case _:
             raise error
+    return Response(problem.body(), problem.status, problem.headers, "application/problem+json")
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    """Starlette raises the error again behind this answer, and the gate logs it."""
+    problem = bug(request.scope["echoic.id"])
     return Response(problem.body(), problem.status, problem.headers, "application/problem+json")
 
 
