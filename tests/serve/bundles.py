@@ -16,7 +16,15 @@ from echoic.model import Model
 from echoic.tasks.classify import Classify
 
 SMALL = ("model.hidden=6", "model.embedding=5", "model.segment=16", "text.min_count=1", "text.tokenizer=words")
-WORDS = "the a film was is very quite not good bad warm dull story plot it's <b> & 好 电影 ! ? 3".split()
+WORDS = [
+    *["the", "a", "film", "was", "is", "very", "quite", "not", "good", "bad", "warm", "dull", "story", "plot"],
+    "it's",
+    "<b>",
+    "&",
+    "好",
+    "电影",
+    *"!?3",
+]
 
 
 def texts(count: int, seed: int = 0, longest: int = 40) -> list[str]:

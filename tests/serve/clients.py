@@ -60,7 +60,9 @@ class Served:
     def head(self, method: str = "GET", path: str = "/healthz", **headers: str) -> bytes:
         """The bytes of a request's head with its right Host, unless another is given."""
         lines = {"host": f"127.0.0.1:{self.port}", **{n.replace("_", "-"): v for n, v in headers.items()}}
-        return "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in lines.items()), "", ""]).encode("latin-1")
+        return "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in lines.items()), "", ""]).encode(
+            "latin-1"
+        )
 
 
 def read_reply(link: socket.socket) -> Reply:
@@ -87,7 +89,9 @@ def serving(paths: dict[str, str], **how: Any) -> Iterator[Served]:
         found.append(Served(port, server, models, log))
         begun.set()
 
-    thread = threading.Thread(target=serve, args=(models,), kwargs={"port": 0, "log": log.append, "ready": ready, **how})
+    thread = threading.Thread(
+        target=serve, args=(models,), kwargs={"port": 0, "log": log.append, "ready": ready, **how}
+    )
     thread.start()
     assert begun.wait(60)
     try:

@@ -61,7 +61,10 @@ def page(browser: Any, served: Served) -> Iterator[Any]:
     opened.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("dialog", lambda dialog: (wrong.append("a dialog"), dialog.dismiss()))
-    opened.on("request", lambda request: None if request.url.startswith((home, "data:", "blob:")) else wrong.append(request.url))
+    opened.on(
+        "request",
+        lambda request: None if request.url.startswith((home, "data:", "blob:")) else wrong.append(request.url),
+    )
     opened.goto(home)
     yield opened
     context.close()
@@ -134,7 +137,10 @@ def test_a_file_of_hostile_strings(page: Any, tmp_path: Path) -> None:
     with page.expect_download() as download:
         page.click("#save")
     saved_file = Path(download.value.path()).read_text(encoding="utf-8-sig")
-    assert saved_file.splitlines()[0] == '"text","label","confidence","probabilities.maybe","probabilities.no","probabilities.yes"'
+    assert (
+        saved_file.splitlines()[0]
+        == '"text","label","confidence","probabilities.maybe","probabilities.no","probabilities.yes"'
+    )
     broken = tmp_path / "<b>broken.jsonl"
     broken.write_text("{")
     page.set_input_files("#file", broken)

@@ -101,7 +101,9 @@ def fitted() -> dict[str, TextPreparer]:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(before=ALPHABET, after=ALPHABET)
 def test_what_is_settled_stays(fitted: dict[str, TextPreparer], name: str, before: str, after: str) -> None:
     tokenizer = fitted[name].tokenizer

@@ -1,7 +1,7 @@
 """Logits -> labels: the record of a classifier's answer, the same from torch and without it.
 
-    p = probabilities(logits, several)                      (N, C)
-    found = records(texts, p, names, several, thresholds, min_confidence)
+p = probabilities(logits, several)                      (N, C)
+found = records(texts, p, names, several, thresholds, min_confidence)
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def records(
         elif row[best] < min_confidence:
             label = None
         each = {name: float(p) for name, p in zip(names, row, strict=True)}
-        out.append(
-            Prediction(text=text, label=label, labels=given, confidence=float(row[best]), probabilities=each)
-        )
+        out.append(Prediction(text=text, label=label, labels=given, confidence=float(row[best]), probabilities=each))
     return out
 
 

@@ -248,9 +248,7 @@ def strict_json(body: bytes) -> Any:
             parse_int=_short,
         )
     except json.JSONDecodeError as error:
-        raise Problem(
-            400, "json", f"not JSON at line {error.lineno}, column {error.colno}: {error.msg[:80]}"
-        ) from None
+        raise Problem(400, "json", f"not JSON at line {error.lineno}, column {error.colno}: {error.msg[:80]}") from None
     except RecursionError:
         raise Problem(400, "json", "nested too deeply") from None
     if _SURROGATE.search(text):

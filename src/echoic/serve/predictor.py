@@ -137,9 +137,7 @@ class Predictor:
         without = self._variants(len(size), len(ids), lambda i: np.where(group == i, UNKNOWN, ids))[:, column]
         return ((whole[0, column] - without) / size)[group], {}
 
-    def _moved(
-        self, ids: np.ndarray, whole: np.ndarray, column: int, window: int
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def _moved(self, ids: np.ndarray, whole: np.ndarray, column: int, window: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Trace: (by how much each token moved the probability (T,), beliefs and turns). The first token moved it
         from the answer to an empty text."""
         group, size = _groups(len(ids), window)

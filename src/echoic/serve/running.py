@@ -221,7 +221,9 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         where = f"{show(host)}:{port}"
         if error.errno == errno.EADDRINUSE:
-            raise Unavailable(f"{where}: the port is in use; choose another with --port, or 0 for any free one") from None
+            raise Unavailable(
+                f"{where}: the port is in use; choose another with --port, or 0 for any free one"
+            ) from None
         raise Unavailable(f"{where}: cannot listen there: {error.strerror or error}") from None
     return listening
 
