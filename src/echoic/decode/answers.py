@@ -53,7 +53,7 @@ def records(
         label: str | None = names[best]
         if several:
             cuts = np.full(len(row), 0.5) if thresholds is None else thresholds
-            chosen = np.flatnonzero(row >= np.maximum(cuts, min_confidence))
+            chosen = np.flatnonzero(row >= np.maximum(cuts, min_confidence)).tolist()
             given = [names[i] for i in chosen]
             label = names[best] if best in chosen else (given[0] if given else None)
         elif row[best] < min_confidence:

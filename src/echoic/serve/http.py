@@ -122,8 +122,14 @@ class State:
         self.metrics.count("echoic_reloads_total", result="done")
 
 
-def application(models: Models, rules: Rules, log: Callable[[str], None] | None = None, **limits: Any) -> Gate:
-    """The whole server as an ASGI application; its `state` is a State. `limits` are the Batcher's."""
+class Application(Gate):
+    """The whole server, for whatever runs ASGI."""
+
+    state: State
+
+
+def application(models: Models, rules: Rules, log: Callable[[str], None] | None = None, **limits: Any) -> Application:
+    """`log` takes a line of JSON; `limits` are the Batcher's."""
     state = State(models, Batcher(**limits), Metrics())
     state.batcher.seen = lambda texts: _batch_seen(state.metrics, texts)
     state.metrics.gauges = {
@@ -147,7 +153,7 @@ def application(models: Models, rules: Rules, log: Callable[[str], None] | None 
     app.add_exception_handler(EchoicError, _problem)
     app.add_exception_handler(Exception, _bug)
     paths = [getattr(route, "path", "") for route in app.routes]
-    gate = Gate(app, rules, state.metrics, paths, log)  # type: ignore[arg-type]
+    gate = Application(app, rules, state.metrics, paths, log)  # type: ignore[arg-type]
     gate.state = state
     return gate
 
@@ -244,7 +250,8 @@ async def _problem(_: Request, error: Exception) -> Response:
         case RequestValidationError():
             problem = Problem(422, "invalid", _what_is_wrong(error))
         case HTTPException():
-            problem = Problem(error.status_code, "route", str(error.detail), **_plain(error.headers))
+            problem = Problem(error.status_code, "route", str(error.detail))
+            problem.headers |= {name.lower(): value for name, value in (error.headers or {}).items()}
         case DataError() | UsageError():
             problem = Problem(422, "invalid", str(error))
         case _:
@@ -256,10 +263,6 @@ async def _bug(request: Request, _: Exception) -> Response:
     """Starlette raises the error again behind this answer, and the gate logs it."""
     problem = bug(request.scope["echoic.id"])
     return Response(problem.body(), problem.status, problem.headers, "application/problem+json")
-
-
-def _plain(headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {name.lower().replace("-", "_"): value for name, value in (headers or {}).items()}
 
 
 def _what_is_wrong(error: RequestValidationError) -> str:

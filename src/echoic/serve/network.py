@@ -160,7 +160,9 @@ class Network:
         """Ids of each text, (T,) with T >= 1 -> (N, C) float32. A segment that stands in several of them is read
         once, which is what makes the variants of one text cheap."""
         places: dict[bytes, int] = {}
-        segments, place, first = [], [], []
+        segments: list[Array] = []
+        place: list[int] = []
+        first: list[int] = []
         for row in rows:
             first.append(len(place))
             for start in range(0, len(row), self.segment):

@@ -135,10 +135,10 @@ def _require_fit(name: str, tensor: Array | None, shape: tuple[int, ...] | None)
         raise _unfit(name, "the network that config.json describes has no such tensor")
     if tensor is None:
         raise _unfit(name, "missing")
-    dtype = {"ngrams.order": np.int64, "ngrams.check": np.int32}.get(name, np.float32)
+    dtype = np.dtype({"ngrams.order": "int64", "ngrams.check": "int32"}.get(name, "float32"))
     if (tensor.shape, tensor.dtype) != (shape, dtype):
-        wanted = f"{shape} {np.dtype(dtype)}"
-        raise _unfit(name, f"has {tensor.shape} {tensor.dtype}, the network that config.json describes {wanted}")
+        wanted = f"the network that config.json describes {shape} {dtype}"
+        raise _unfit(name, f"has {tensor.shape} {tensor.dtype}, {wanted}")
     if name == "ngrams.order" and not 1 <= int(tensor) <= len(MULTIPLIERS):
         raise _unfit(name, f"{int(tensor)}, wanted 1 to {len(MULTIPLIERS)}")
     if name == "ngrams.check" and not len(tensor):

@@ -28,7 +28,7 @@ from echoic.core.errors import (
     show,
 )
 from echoic.serve.gate import HEADER_BYTES, Problem, Rules
-from echoic.serve.http import Models, application
+from echoic.serve.http import Application, Models, application
 
 HEADER_SECONDS, WRITE_SECONDS, LEAVE_SECONDS = 10.0, 30.0, 10
 SHORTEST_TOKEN = 16
@@ -50,6 +50,7 @@ class Patient(H11Protocol):
     """uvicorn's connection, with an end to its patience: headers that do not come, an answer that nobody reads."""
 
     header_seconds, write_seconds = HEADER_SECONDS, WRITE_SECONDS
+    conn: _Connection
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -158,7 +159,7 @@ def serve(
     server.run(sockets=[listening])
 
 
-def _settings(app: Any) -> uvicorn.Config:
+def _settings(app: Application) -> uvicorn.Config:
     return uvicorn.Config(
         _reloading(app),
         http=Patient,
@@ -173,7 +174,7 @@ def _settings(app: Any) -> uvicorn.Config:
     )
 
 
-def _reloading(app: Any) -> Any:
+def _reloading(app: Application) -> Any:
     """`app`, and SIGHUP reads its bundles again."""
     tasks: set[asyncio.Task[None]] = set()
 
