@@ -106,7 +106,21 @@ def fitted() -> dict[str, TextPreparer]:
 )
 @given(before=ALPHABET, after=ALPHABET)
 def test_what_is_settled_stays(fitted: dict[str, TextPreparer], name: str, before: str, after: str) -> None:
-    tokenizer = fitted[name].tokenizer
+    parts_as_whole(fitted[name], before, after)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize(
+    "text", ["a<br /> b", "a <br\n/>b <b", 'x <a href="a b"> y < z <p class=c >.', "<b it's </ b> <p", "a  b\n\n b ' a"]
+)
+def test_a_text_is_settled_at_every_place(fitted: dict[str, TextPreparer], name: str, text: str) -> None:
+    for place in range(len(text) + 1):
+        parts_as_whole(fitted[name], text[:place], text[place:])
+
+
+def parts_as_whole(preparer: TextPreparer, before: str, after: str) -> None:
+    """The tokens of what `before` settles, and of the rest behind one character of it, are those of the whole."""
+    tokenizer = preparer.tokenizer
     k = tokenizer.settled(before)
     assert 0 <= k <= len(before)
     whole = list(tokenizer.encode([before + after])[0])
