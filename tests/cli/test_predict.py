@@ -17,7 +17,8 @@ import pytest
 
 from cli.commands import PROGRAMME, TINY, Answer, process, sentences, write_csv
 from echoic.core import bundle
-from echoic.model import Model
+from echoic.serve.predictor import Predictor
+from serve.bundles import make, saved
 
 Call = Callable[..., Answer]
 
@@ -91,11 +92,12 @@ def test_several_labels_are_joined_as_the_training_file_joined_them(
     done = call("train", data, "--out", out, "-q", *TINY, *several)
     assert done.code == 0, done.err
 
-    def both(self: Model, inputs: object, **options: object) -> object:
-        self.task.thresholds[:] = 0.0
+    def both(self: Predictor, inputs: object, **options: object) -> object:
+        assert self.thresholds is not None
+        self.thresholds[:] = 0.0
         yield from self.predict(list(inputs))  # type: ignore[call-overload]
 
-    monkeypatch.setattr(Model, "predict_stream", both)
+    monkeypatch.setattr(Predictor, "predict_stream", both)
     done = call("predict", out, "--input", data, "--output", answers, "-q")
     assert done.code == 0, done.err
     found = list(csv.DictReader(io.StringIO(answers.read_text(encoding="utf-8"), newline="")))
@@ -117,12 +119,12 @@ def test_the_file_is_streamed_not_held(call: Call, run: Path, texts: Path, monke
     """The answers of the first chunk are written before the last row is read."""
     seen: list[str] = []
 
-    def stream(self: Model, inputs: object, **options: object) -> object:
+    def stream(self: Predictor, inputs: object, **options: object) -> object:
         for text in inputs:  # type: ignore[attr-defined]
             seen.append(f"read {text[:6]}")
             yield from self.predict([text])
 
-    monkeypatch.setattr(Model, "predict_stream", stream)
+    monkeypatch.setattr(Predictor, "predict_stream", stream)
     monkeypatch.setattr("echoic.cli.predict._show_one", lambda record, json: seen.append("shown"))
     assert call("predict", run, "--input", texts, "--json", "-q").code == 0
     assert seen == ["read a good", "shown", "read a, dul", "shown", "read ", "shown"]
@@ -175,6 +177,48 @@ def test_force_replaces(call: Call, run: Path, texts: Path, tmp_path: Path) -> N
     (tmp_path / "o.csv").write_text("old")
     assert call("predict", run, "--input", texts, "--output", tmp_path / "o.csv", "--force", "-q").code == 0
     assert (tmp_path / "o.csv").read_text().startswith("text,label,")
+
+
+# Without torch, and with it
+
+
+def loaded(*arguments: object) -> tuple[int, set[str], str]:
+    """A command in a process of its own: its exit code, the libraries it loaded, its stderr."""
+    code = (
+        "import sys, json\nfrom echoic.cli.main import main\ncode = main(json.loads(sys.argv[1]))\n"
+        "print('loaded', *{name.split('.')[0] for name in sys.modules}, file=sys.stderr)\nsys.exit(code)"
+    )
+    line = [sys.executable, "-c", code, json.dumps([str(each) for each in arguments])]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    said, _, names = done.stderr.rpartition("loaded ")
+    return done.returncode, set(names.split()), said
+
+
+def test_no_heavy_library_is_loaded(run: Path, texts: Path) -> None:
+    heavy = {"torch", "sklearn", "scipy", "pyarrow", "pandas", "matplotlib", "onnxruntime", "fastapi"}
+    for arguments in (["a good film", "--json"], ["--input", texts, "--min-confidence", "0.5"]):
+        code, names, said = loaded("predict", run, *arguments)
+        assert code == 0, said
+        assert names & heavy == set()
+
+
+def test_what_only_torch_runs_is_run_by_torch_and_said(call: Call, tmp_path: Path) -> None:
+    model = make("model.cell.kind=jordan")
+    place = saved(model, tmp_path / "jordan")
+    answer = call("predict", place, "good", "--json")
+    assert answer.json["predictions"] == [each.model_dump(exclude_defaults=True) for each in model.predict(["good"])]
+    assert answer.err == "the cell jordan runs in torch alone, so torch answers\n"
+    assert call("predict", place, "good", "--json", "-q").err == ""
+
+
+def test_without_the_core_numpy_answers_and_that_is_said(
+    call: Call, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = call("predict", run, "a film", "--json").json["predictions"][0]
+    monkeypatch.setenv("ECHOIC_ISA", "none")
+    answer = call("predict", run, "a film", "--json")
+    assert answer.err == "NumPy computes the recurrence, slowly: ECHOIC_ISA=none\n"
+    assert answer.json["predictions"][0]["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-5)
 
 
 # Rows 46, 47, 48: what is no bundle

@@ -20,6 +20,8 @@ PACKAGES = {
     "onnx": ("onnx", "train"),
     "rjieba": ("rjieba", "zh"),
     "optuna": ("optuna", "tune"),
+    "fastapi": ("fastapi", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
 }
 """{distribution: (module, the extra that installs it)}"""
 

@@ -37,7 +37,7 @@ from echoic.core.errors import (
 )
 
 VERBS = (
-    "train", "evaluate", "predict", "explain", "inspect", "generate", "export", "check", "tune", "compare", "probe", "data", "demo", "doctor", "cells", "tasks",
+    "train", "evaluate", "predict", "explain", "inspect", "generate", "export", "serve", "check", "tune", "compare", "probe", "data", "demo", "doctor", "cells", "tasks",
 )  # fmt: skip
 """In the order of `echoic --help`; each is a module of this package."""
 
@@ -50,6 +50,8 @@ EXTRAS = {
     "onnx": "train",
     "rjieba": "zh",
     "optuna": "tune",
+    "fastapi": "serve",
+    "uvicorn": "serve",
 }
 """{module: the extra of this package that installs it}"""
 

@@ -21,6 +21,7 @@ from echoic.core.errors import CannotCreate, DataError, UsageError, show
 
 if TYPE_CHECKING:
     from echoic.model import Model
+    from echoic.serve.predictor import Predictor
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LINES = (".jsonl", ".ndjson")
@@ -55,7 +56,7 @@ def predict(
         _creatable(output, input, force)
     for number, text in enumerate(texts or [], 1):
         whole(text, number)
-    model = open_model(run, device)
+    model = open_answering(run, device, listener(talk.quiet))
     options: dict[str, Any] = {} if min_confidence is None else {"min_confidence": min_confidence}
     if input is None:
         _show([record_dict(r) for r in model.predict(texts or [], **options)], talk.json)
@@ -73,7 +74,26 @@ def predict(
         hint(f"{count:,} answers in {show(output, 200)}")
 
 
-def texts_of(model: Model, source: str, reading: Reading, quiet: bool) -> Iterator[str]:
+def open_answering(run: str, device: str | None, said: Callable[[str], None]) -> Predictor | Model:
+    """What answers: the predictor, which starts without torch, or where it cannot, or another device than the CPU is
+    named, the model in torch."""
+    from echoic.serve.opening import NeedsTorch
+    from echoic.serve.predictor import open_predictor
+
+    if device in (None, "cpu"):
+        try:
+            predictor = open_predictor(run)
+        except NeedsTorch as why:
+            said(f"{why.reason} runs in torch alone, so torch answers")
+        else:
+            kernel, why_numpy = predictor.kernel
+            if kernel == "numpy":
+                said(f"NumPy computes the recurrence, slowly: {why_numpy}")
+            return predictor
+    return open_model(run, device)
+
+
+def texts_of(model: Predictor | Model, source: str, reading: Reading, quiet: bool) -> Iterator[str]:
     """The texts of a file, one after another, from the column that the model was trained on unless another is named."""
     from echoic.read.columns import Columns
     from echoic.read.tables import stream_texts

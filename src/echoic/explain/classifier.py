@@ -13,8 +13,8 @@ from typing import Any
 from echoic.core.errors import UsageError, nearest, show
 from echoic.explain.attribute import TOLERANCE, Attribution, gradient_x_input, integrated_gradients, occlusion
 from echoic.explain.reading import Reading, require_classifier
-from echoic.explain.record import METHODS, Explanation, Token
-from echoic.explain.trace import labels_that_led, moves, turns
+from echoic.explain.record import METHODS, Explanation, Token, labels_that_led, turns
+from echoic.explain.trace import moves
 from echoic.tasks.classify import ClassifierNetwork, Classify
 
 MOST_HIDDEN = 1024

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 METHODS = ("integrated-gradients", "gradient-x-input", "occlusion", "attention", "trace")
+
+MOST_LABELS = 8
+"""Labels whose curves are kept."""
 
 
 class Token(BaseModel):
@@ -47,3 +52,20 @@ class Explanation(BaseModel):
     def document(self) -> dict[str, Any]:
         """As JSON has it: without what the method does not use, but for `completeness`, which is then null."""
         return self.model_dump(exclude_defaults=True) | {"completeness": self.completeness}
+
+
+def turns(beliefs: np.ndarray, names: Sequence[str]) -> list[Turn]:
+    """(T, C) probabilities after each token -> the tokens at which another label began to lead."""
+    lead = beliefs.argmax(1)
+    return [
+        Turn(token=int(t), before=names[lead[t - 1]], after=names[lead[t]]) for t in np.flatnonzero(np.diff(lead)) + 1
+    ]
+
+
+def labels_that_led(beliefs: np.ndarray, names: Sequence[str], explained: int) -> dict[str, list[float]]:
+    """{label: its probability after each token}: the explained one, then those that led, the longest first."""
+    times = np.bincount(beliefs.argmax(1), minlength=len(names))
+    led = [int(i) for i in np.argsort(-times, kind="stable") if times[i] and i != explained]
+    if not led and len(names) == 2:
+        led = [1 - explained]
+    return {names[i]: [round(float(p), 6) for p in beliefs[:, i]] for i in [explained, *led][:MOST_LABELS]}

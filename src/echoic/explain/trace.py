@@ -6,7 +6,7 @@ on the way, exactly. A backward direction has no such states: there each prefix 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,13 +15,10 @@ from torch import Tensor
 from echoic.core.types import EMPTY
 from echoic.explain import ngrams
 from echoic.explain.reading import Reading
-from echoic.explain.record import Turn
 from echoic.layers.unroll import valid_steps
 
 MOST_PREFIXES = 1024
 """Of a longer text that is read both ways, the belief is asked every few tokens."""
-MOST_LABELS = 8
-"""Labels whose curves are kept."""
 
 Probabilities = Callable[[np.ndarray], np.ndarray]
 """Logits (N, C) -> probabilities (N, C): the task's own."""
@@ -67,20 +64,3 @@ def moves(reading: Reading, probabilities: Probabilities, column: int) -> tuple[
     before = np.concatenate([np.repeat(start, window), after[:, column]])[: len(after)]
     group = np.arange(len(after)) // window
     return (after[:, column] - before) / np.bincount(group)[group], after, window
-
-
-def turns(beliefs: np.ndarray, names: Sequence[str]) -> list[Turn]:
-    """(T, C) probabilities after each token -> the tokens at which another label began to lead."""
-    lead = beliefs.argmax(1)
-    return [
-        Turn(token=int(t), before=names[lead[t - 1]], after=names[lead[t]]) for t in np.flatnonzero(np.diff(lead)) + 1
-    ]
-
-
-def labels_that_led(beliefs: np.ndarray, names: Sequence[str], explained: int) -> dict[str, list[float]]:
-    """{label: its probability after each token}: the explained one, then those that led, the longest first."""
-    times = np.bincount(beliefs.argmax(1), minlength=len(names))
-    led = [int(i) for i in np.argsort(-times, kind="stable") if times[i] and i != explained]
-    if not led and len(names) == 2:
-        led = [1 - explained]
-    return {names[i]: [round(float(p), 6) for p in beliefs[:, i]] for i in [explained, *led][:MOST_LABELS]}

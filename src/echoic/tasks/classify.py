@@ -10,21 +10,20 @@ two scales, and with several labels their thresholds, are fitted on the validati
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from echoic.core import bundle
 from echoic.core.config import Config, ModelConfig, Section, check
-from echoic.core.errors import BundleError
 from echoic.core.registry import register
 from echoic.core.types import Batch, Example, pad
+from echoic.decode import answers
+from echoic.decode.answers import Prediction
 from echoic.layers.dropout import Noise, dropout
 from echoic.layers.embed import Embed
 from echoic.layers.ngrams import NgramPath
@@ -40,22 +39,10 @@ SLICE_TOKENS = 65_536
 """Tokens with padding that the recurrence reads in one call where nothing is dropped out, so that memory
 does not grow with a text; changes speed and memory, no answer."""
 
-SETTINGS = "classify.json"
-
 
 class Options(Section):
     several: bool = Field(False, description="a text may have several labels, or none")
     separator: str = Field("|", description="what stands between several labels in one field")
-
-
-class Prediction(BaseModel):
-    """One answer. `label` is None where the model abstains or, with several labels, has none."""
-
-    text: str
-    label: str | None
-    labels: list[str] | None = Field(None, description="with several labels: all above their thresholds")
-    confidence: float = Field(description="the probability of the label (with several: of the most probable)")
-    probabilities: dict[str, float]
 
 
 class ClassifierNetwork(nn.Module):
@@ -227,32 +214,12 @@ class Classify(Rows):
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Logits (N, C) -> probabilities (N, C); rows sum to one unless several labels are possible."""
-        if self.several:
-            return np.asarray(1 / (1 + np.exp(-np.clip(outputs, -80, 80))))
-        exp = np.exp(outputs - outputs.max(1, keepdims=True))
-        return np.asarray(exp / exp.sum(1, keepdims=True))
+        return answers.probabilities(outputs, self.several)
 
     def decode(self, inputs: Sequence[str], outputs: np.ndarray, min_confidence: float = 0.0) -> list[Prediction]:
         """Logits (N, C) -> records. Below `min_confidence` the model abstains: label None."""
-        records = []
-        for text, row in zip(inputs, self.probabilities(outputs), strict=True):
-            best = int(row.argmax())
-            given: list[str] | None = None
-            label: str | None = self.names[best]
-            if self.several:
-                thresholds = np.full(len(row), 0.5) if self.thresholds is None else self.thresholds
-                chosen = np.flatnonzero(row >= np.maximum(thresholds, min_confidence))
-                given = [self.names[i] for i in chosen]
-                label = self.names[best] if best in chosen else (given[0] if given else None)
-            elif row[best] < min_confidence:
-                label = None
-            probabilities = {name: float(p) for name, p in zip(self.names, row, strict=True)}
-            records.append(
-                Prediction(
-                    text=text, label=label, labels=given, confidence=float(row[best]), probabilities=probabilities
-                )
-            )
-        return records
+        found = self.probabilities(outputs)
+        return answers.records(inputs, found, self.names, self.several, self.thresholds, min_confidence)
 
     def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
         given = self.thresholds if self.several else None
@@ -261,18 +228,13 @@ class Classify(Rows):
         )
 
     def files(self) -> dict[str, bytes]:
-        thresholds = None if self.thresholds is None else [float(t) for t in self.thresholds]
-        return {
-            **self.text.files(),
-            **self.labels.files(),
-            SETTINGS: bundle.canonical({"thresholds": thresholds}),
-        }
+        return {**self.text.files(), **self.labels.files(), **answers.write_thresholds(self.thresholds)}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
         options = check(Options, config.task.options, "/task")
         text, labels = TextPreparer.from_files(files), Labels.from_files(files)
-        thresholds = _thresholds(files, len(labels.names))
+        thresholds = answers.read_thresholds(files, len(labels.names))
         return cls(config, options, text, labels, np.ones(len(labels.names), np.float32), None, thresholds)
 
     def finish(
@@ -322,18 +284,6 @@ class Classify(Rows):
         if self.several:
             joined = sum(s * each for s, each in zip(scales, logits, strict=True))
             self.thresholds = choose_thresholds(self.probabilities(np.asarray(joined)), valid.targets)
-
-
-def _thresholds(files: Mapping[str, bytes], classes: int) -> np.ndarray | None:
-    """(C,) float64 or None, as `Classify.files` wrote them. Raises BundleError for anything else."""
-    try:
-        stated = json.loads(files[SETTINGS])["thresholds"]
-        thresholds = None if stated is None else np.array(stated, np.float64)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise BundleError(f"{SETTINGS}: missing, or not what echoic wrote (wants thresholds)") from None
-    if thresholds is not None and (thresholds.shape != (classes,) or not np.isfinite(thresholds).all()):
-        raise BundleError(f"{SETTINGS}: thresholds: wants a number for each of {classes:,} labels")
-    return thresholds
 
 
 def _ngrams_like(tensors: Mapping[str, Tensor], classes: int) -> NgramPath | None:

@@ -13,6 +13,7 @@ text.tokenizer=` choice and `tests/contracts/test_tokenizers.py`.
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -33,6 +34,9 @@ Said = Callable[[str], None]
 REPLACEMENT = "\ufffd"
 """What `<unk>` decodes to. It stands for a character that was lost, so no vocabulary that is counted holds it: it
 encodes to `<unk>` again, and a second round changes nothing."""
+
+_WORD_END = re.compile(r"[ \t\n](?=[^\s])")
+"""In a text read backwards: white space behind what is none."""
 
 _CHUNK = 1 << 20
 """Characters handed to the Rust library at a time: its tokens take some 100 bytes each until they are ids."""
@@ -56,6 +60,12 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, Spans]:
         """The ids that `encode` gives, and the place of each in `text`."""
+
+    def settled(self, text: str) -> int:
+        """How many characters at the beginning of `text` have tokens that nothing written after it could change, nor
+        do they change those of the rest, for a text that comes in pieces. Nought says that the end must be waited for."""
+        del text
+        return 0
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
@@ -202,6 +212,11 @@ class SubwordTokenizer(RustTokenizer):
         content = json.loads(rust.to_str())
         content["added_tokens"] = []
         return tokenizers.Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
+
+    def settled(self, text: str) -> int:
+        """White space begins a new word, whatever comes after it."""
+        last = next((m.start() + 1 for m in _WORD_END.finditer(text[::-1])), None)
+        return 0 if last is None else len(text) - last
 
     def decode(self, ids: Iterable[int]) -> str:
         kept = [int(i) for i in ids if i >= len(SPECIALS)]

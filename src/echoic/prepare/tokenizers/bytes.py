@@ -36,6 +36,9 @@ class Bytes(ListedTokenizer):
         spans = [(i, i + 1) for i, char in enumerate(self._normal(text)) for _ in char.encode()]
         return self.encode([text])[0], spans
 
+    def settled(self, text: str) -> int:
+        return len(text)
+
     def decode(self, ids: Iterable[int]) -> str:
         return bytes(int(i) - len(SPECIALS) for i in ids if i >= len(SPECIALS)).decode("utf-8", "replace")
 

@@ -60,6 +60,10 @@ class Chars(ListedTokenizer):
         spans = [(start + unit.start(), start + unit.end()) for unit in _UNIT.finditer(inner)]
         return self.encode([text])[0], spans
 
+    def settled(self, text: str) -> int:
+        """White space at the end counts only if something follows it."""
+        return len(text.rstrip())
+
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(surfaces(self.vocabulary, ids))
 

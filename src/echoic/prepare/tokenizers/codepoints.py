@@ -45,6 +45,9 @@ class Codepoints(ListedTokenizer):
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, Spans]:
         return self.encode([text])[0], [(i, i + 1) for i in range(len(text))]
 
+    def settled(self, text: str) -> int:
+        return len(text)
+
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(surfaces(self.vocabulary, ids))
 

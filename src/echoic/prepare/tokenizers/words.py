@@ -15,6 +15,7 @@ Decoding joins the tokens with spaces. Splitting and looking up happen in the `t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -29,6 +30,7 @@ _ELEMENTS = (
     "li|link|meta|ol|p|pre|q|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|title|tr|tt|u|ul"
 )
 TAG = rf"(?i)</?(?:{_ELEMENTS})(?:\s*+/?>|\s[^<>=]*+=[^<>]*+>)"
+_OPEN = re.compile(rf"(?i)</?(?:{_ELEMENTS})\s")
 _ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}"
 _FIRST = rf"[\p{{L}}\p{{N}}&&[^{_ALONE}]]"
 _REST = rf"[\p{{L}}\p{{N}}\p{{M}}\x{{200C}}\x{{200D}}&&[^{_ALONE}]]*+"
@@ -56,6 +58,13 @@ class Words(RustTokenizer):
         ids = counting.get_vocab()  # the trainer numbers words by falling count, ties by text
         vocabulary = capped(sorted(ids, key=lambda word: ids[word]), config, said)
         return cls(_rust({word: i for i, word in enumerate(vocabulary)}, config.lowercase))
+
+    def settled(self, text: str) -> int:
+        """Up to the last white space, unless it may stand in a tag."""
+        last = max(text.rfind(space) for space in " \t\n") + 1
+        tag = text.rfind("<", 0, last)
+        closed = 0 <= text.find(">", max(tag, 0)) < last
+        return last if tag < 0 or closed or not _OPEN.match(text, tag) else tag
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join(surfaces(self.vocabulary, ids))

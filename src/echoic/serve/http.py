@@ -1,0 +1,277 @@
+"""The server: bundles by name, answered over HTTP on a machine without torch.
+
+    POST /v1/predict   {"texts": [...], "model"?, "min_confidence"?}   -> {"model", "predictions": [...]}
+    POST /v1/explain   {"text", "method"?, "label"?, "model"?}         -> an explanation: occlusion, trace
+    POST /v1/stream    {"pieces": [...], "model"?}                     -> {"model", "predictions": [...]}, one a piece
+    GET  /v1/models, /healthz, /readyz, /metrics, /openapi.json, and a page at /
+
+`gate.py` stands before every route, `batching.py` behind those that compute. SIGHUP reads the bundles again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+import echoic
+from echoic.core.errors import DataError, EchoicError, UsageError, show
+from echoic.decode.answers import Prediction
+from echoic.explain.record import METHODS
+from echoic.serve import page
+from echoic.serve.batching import Batcher, Refused, TooLate
+from echoic.serve.gate import Gate, Problem, Rules, bug
+from echoic.serve.metrics import Metrics
+from echoic.serve.predictor import METHODS as FORWARD
+from echoic.serve.predictor import Predictor, open_predictor
+
+MOST_TEXTS, LONGEST = 64, 100_000
+"""Texts of a request; characters of a text."""
+MOST_STEPS = 64
+"""Points of an explanation: in a longer text neighbours share one."""
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+Text = Annotated[str, Field(max_length=LONGEST)]
+ModelName = Annotated[str | None, Field(description="one of /v1/models; the first, if not given", max_length=64)]
+
+
+class Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    model: ModelName = None
+
+
+class Predict(Asked):
+    texts: Annotated[list[Text], Field(max_length=MOST_TEXTS)]
+    min_confidence: Annotated[float, Field(ge=0.0, le=1.0, description="below it the label is null")] = 0.0
+
+
+class Explain(Asked):
+    text: Text
+    method: Literal["occlusion", "trace", "integrated-gradients", "gradient-x-input", "attention"] = "occlusion"
+    label: Annotated[str | None, Field(max_length=10_000)] = None
+
+
+class Stream(Asked):
+    pieces: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
+
+
+class Predictions(BaseModel):
+    model: str
+    predictions: list[Prediction]
+
+
+@dataclass
+class Models:
+    """Bundles by name. A request takes its predictor once, so that a reload under it changes nothing for it."""
+
+    paths: Mapping[str, str]
+    threads: int = 1
+    loaded: dict[str, Predictor] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Opens every bundle, then takes them all at once. Raises what `open_predictor` raises, and changes nothing."""
+        self.loaded = {name: open_predictor(path, self.threads) for name, path in self.paths.items()}
+
+    def get(self, name: str | None) -> tuple[str, Predictor]:
+        """(name, predictor); None: the first. Raises Problem."""
+        name = next(iter(self.paths)) if name is None else name
+        if name not in self.loaded:
+            raise Problem(404, "model", f"no model {show(name)!r}; there is {', '.join(self.loaded)}")
+        return name, self.loaded[name]
+
+
+def named(runs: list[str]) -> dict[str, str]:
+    """RUN or NAME=RUN, each -> {name: path}. Raises UsageError for two of one name, or a name that is none."""
+    out: dict[str, str] = {}
+    for run in runs:
+        name, equals, path = run.partition("=")
+        if not equals or not NAME.fullmatch(name):
+            place = Path(run).resolve()
+            stem = place.parent.name if place.name == "bundle" else place.name
+            name, path = re.sub(r"[^a-z0-9._-]", "-", stem.lower()).lstrip("._-")[:64] or "model", run
+        if name in out:
+            raise UsageError(f"two models named {name}: give one another name, as in {name}-2={show(path, 100)}")
+        out[name] = path
+    return out
+
+
+@dataclass
+class State:
+    models: Models
+    batcher: Batcher
+    metrics: Metrics
+    draining: bool = False
+
+    async def reload(self) -> None:
+        """Reads every bundle again beside the requests; a bundle that cannot be opened leaves the old ones in place."""
+        try:
+            await asyncio.to_thread(self.models.load)
+        except EchoicError:
+            self.metrics.count("echoic_reloads_total", result="refused")
+            raise
+        self.metrics.count("echoic_reloads_total", result="done")
+
+
+class Application(Gate):
+    """The whole server, for whatever runs ASGI."""
+
+    state: State
+
+
+def application(models: Models, rules: Rules, log: Callable[[str], None] | None = None, **limits: Any) -> Application:
+    """`log` takes a line of JSON; `limits` are the Batcher's."""
+    state = State(models, Batcher(**limits), Metrics())
+    state.batcher.seen = lambda texts: _batch_seen(state.metrics, texts)
+    state.metrics.gauges = {
+        "echoic_waiting": ("Requests in the queue.", lambda: len(state.batcher.waiting)),
+        "echoic_waiting_characters": ("Characters in the queue.", lambda: state.batcher.characters),
+        "echoic_models": ("Models loaded.", lambda: len(models.loaded)),
+    }
+
+    @contextlib.asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        state.batcher.start()
+        yield
+        await state.batcher.stop()
+
+    app = FastAPI(title="echoic", version=echoic.__version__, docs_url=None, redoc_url=None, lifespan=life)
+    _routes(app, state)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _problem)
+    app.add_exception_handler(RequestValidationError, _problem)
+    app.add_exception_handler(Refused, _problem)
+    app.add_exception_handler(EchoicError, _problem)
+    app.add_exception_handler(Exception, _bug)
+    paths = [getattr(route, "path", "") for route in app.routes]
+    gate = Application(app, rules, state.metrics, paths, log)  # type: ignore[arg-type]
+    gate.state = state
+    return gate
+
+
+def _batch_seen(metrics: Metrics, texts: int) -> None:
+    metrics.count("echoic_batches_total")
+    metrics.count("echoic_batch_texts_total", texts)
+
+
+def _routes(app: FastAPI, state: State) -> None:
+    @app.post("/v1/predict")
+    async def predict(asked: Predict) -> Response:
+        name, predictor = state.models.get(asked.model)
+        logits = await state.batcher.logits(predictor, asked.texts)
+        found = predictor.records(asked.texts, logits, asked.min_confidence)
+        state.metrics.count("echoic_texts_total", len(found), model=name)
+        return _json({"model": name, "predictions": [each.model_dump(exclude_defaults=True) for each in found]})
+
+    @app.post("/v1/explain")
+    async def explain(asked: Explain) -> Response:
+        name, predictor = state.models.get(asked.model)
+        if asked.method not in FORWARD:
+            ways = " and ".join(FORWARD)
+            raise Problem(501, "method", f"{asked.method} needs torch (echoic explain); a server has {ways}")
+        found = await state.batcher.call(
+            lambda: predictor.explain(asked.text, asked.method, asked.label, MOST_STEPS), len(asked.text)
+        )
+        return _json({"model": name, **found.document()})
+
+    @app.post("/v1/stream")
+    async def stream(asked: Stream) -> Response:
+        name, predictor = state.models.get(asked.model)
+
+        def read() -> list[Prediction]:
+            feeding, out = predictor.stream(), []
+            for piece in asked.pieces:
+                feeding.feed(piece)
+                out.append(feeding.answer())
+            return out
+
+        found = await state.batcher.call(read, sum(map(len, asked.pieces)))
+        return _json({"model": name, "predictions": [each.model_dump(exclude_defaults=True) for each in found]})
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        return _json({"models": [_about(name, each) for name, each in state.models.loaded.items()]})
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        if state.draining or not state.models.loaded:
+            raise Problem(503, "draining", "the server is leaving", retry_after="1")
+        return Response("ready\n", media_type="text/plain")
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(state.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/", include_in_schema=False)
+    async def front() -> Response:
+        return Response(page.HTML, media_type="text/html", headers={"content-security-policy": page.POLICY})
+
+
+def _about(name: str, predictor: Predictor) -> dict[str, Any]:
+    model = predictor.config.model
+    return {
+        "name": name,
+        "labels": predictor.names,
+        "several": predictor.several,
+        "streams": not model.bidirectional,
+        "cell": model.cell.kind,
+        "pool": model.pool,
+        "kernel": predictor.kernel[0],
+    }
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return Response(body, status, media_type="application/json")
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    """Whatever a route raised, as a problem."""
+    match error:
+        case Problem():
+            problem = error
+        case Refused():
+            code = "slow" if isinstance(error, TooLate) else "full"
+            status = 503 if isinstance(error, TooLate) else 429
+            problem = Problem(status, code, str(error), retry_after=str(error.after))
+        case RequestValidationError():
+            problem = Problem(422, "invalid", _what_is_wrong(error))
+        case HTTPException():
+            problem = Problem(error.status_code, "route", str(error.detail))
+            problem.headers |= {name.lower(): value for name, value in (error.headers or {}).items()}
+        case DataError() | UsageError():
+            problem = Problem(422, "invalid", str(error))
+        case _:
+            raise error
+    return Response(problem.body(), problem.status, problem.headers, "application/problem+json")
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    """Starlette raises the error again behind this answer, and the gate logs it."""
+    problem = bug(request.scope["echoic.id"])
+    return Response(problem.body(), problem.status, problem.headers, "application/problem+json")
+
+
+def _what_is_wrong(error: RequestValidationError) -> str:
+    """The first mistake: where, what, the limit, and how long what was given is; never what was given."""
+    first = error.errors()[0]
+    where = "/" + "/".join(show(part, 40) for part in first["loc"][1:])
+    given = first.get("input")
+    size = f" (got {len(given):,})" if "too_long" in first["type"] and hasattr(given, "__len__") else ""
+    return f"{where}: {first['msg']}{size}"
+
+
+assert set(Explain.model_fields["method"].annotation.__args__) == set(METHODS)  # type: ignore[union-attr]
