@@ -87,7 +87,7 @@ def test_nothing_given_is_told_apart_from_something() -> None:
         (f"model.hidden={2**40}", "less than or equal to 65536"),
         ("model.hidden=nan", "/model/hidden"),
         ("model.dropout_output=1.0", "less than 1"),
-        ("model.layers=0", "/model/layers"),
+        ("model.layers=-1", "/model/layers"),
         ("model.cell.kind=lstn", "did you mean 'lstm'?"),
         ("model.pool=sum", "/model/pool"),
         ("train.lr=0", "greater than 0"),

@@ -277,7 +277,7 @@ class _Training:
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
             words = [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
-            if words and self.config.adversarial and self.state.step >= optim.warming(self.total, self.config):
+            if words and self.config.adversarial:
                 with adversarial.moved(words, self.config.adversarial), adversarial.rewound(self.carry, before):
                     again, _ = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
                     (again / count).backward()  # type: ignore[no-untyped-call]

@@ -50,11 +50,6 @@ def optimiser(network: nn.Module, config: TrainConfig, but: Collection[str] = ()
             return torch.optim.RMSprop(groups, lr=config.lr, momentum=config.momentum)
 
 
-def warming(total: int, config: TrainConfig) -> int:
-    """How many of `total` steps the rate takes to rise."""
-    return round(config.warmup * total)
-
-
 def rate(step: int, total: int, config: TrainConfig, halvings: int = 0) -> float:
     """The learning rate of step `step` (from 0) of `total`.
 
@@ -62,7 +57,7 @@ def rate(step: int, total: int, config: TrainConfig, halvings: int = 0) -> float
     constant: stays. onecycle: falls to almost 0 along half a cosine (Smith and Topin 2018; the form of
     Loshchilov and Hutter 2017, equation 5). plateau: `halvings` times halved, as validation decided.
     """
-    warm = warming(total, config)
+    warm = round(config.warmup * total)
     if step < warm:
         return config.lr * (step + 1) / warm
     match config.schedule:
