@@ -78,7 +78,7 @@ def test_a_student_of_a_good_teacher_needs_no_label_right(folder: Path, tmp_path
     settings = SMALL.override(["model.hidden=8", "model.embedding=8", "train.epochs=25", "train.lr=0.01"])
     scores = {}
     for name, teacher in (
-        ("taught", Teacher.load(folder / "teacher", unlabelled=folder / "texts.txt")),
+        ("taught", Teacher(load(folder / "teacher"), folder / "texts.txt")),
         ("alone", None),
     ):
         out = tmp_path / name

@@ -350,3 +350,16 @@ def test_it_learns_more_from_few_labels_than_from_nothing(tmp_path: Path) -> Non
         return float(pipeline.evaluate(model, test)["accuracy"])
 
     assert accuracy(base) > 0.9 > accuracy(None)
+
+
+def test_force_removes_runs_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "language").mkdir(parents=True)
+    (tmp_path / "mine" / "language" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "letter.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(CannotCreate, match=r"exists already|holds other things than a run"):
+            run(folder, tmp_path / "mine", force=force)
+    (tmp_path / "mine" / "letter.txt").unlink()
+    with pytest.raises(CannotCreate, match="holds other things than a run"):
+        run(folder, tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "language" / "notes.txt").read_text() == "mine"

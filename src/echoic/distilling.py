@@ -20,7 +20,7 @@ from echoic import pipeline, transplant
 from echoic.core.config import Config
 from echoic.core.errors import ConfigError, DataError, UsageError, show
 from echoic.core.types import Example
-from echoic.model import Model, load
+from echoic.model import Model
 from echoic.read.keys import classes_of, text_key
 from echoic.read.streams import read_unlabelled
 from echoic.tasks.base import Say
@@ -42,10 +42,6 @@ class Teacher:
         if kind != "classify" or self.model.task.several:
             what = "gives several labels a text" if kind == "classify" else f"does {kind}"
             raise UsageError(f"the teacher {what}: wants a classifier with one label a text")
-
-    @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", **how: object) -> Teacher:
-        return cls(load(path, device), **how)  # type: ignore[arg-type]
 
     def origin(self) -> dict[str, str]:
         """What a resumed run must share with the one it goes on with; kept in the bundle too."""

@@ -9,7 +9,7 @@ are left out of what the language model reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,37 +74,31 @@ def finetune(
         if config.task.kind != "classify":
             raise UsageError(f"fine-tuning makes a classifier, not {config.task.kind}: `echoic train` makes others")
         _refuse_existing(out, resume, force)
+        train = partial(pipeline.train, force=force, watch=watch, said=said, command=command)
         start = None if base is None else load(base, config.device)
         if unlabelled is not None:
             sources = {"labelled": data, "valid": valid, "test": test}
-            start = _adapt(start, unlabelled, sources, out, config, language, resume, force, watch, said, command)
+            start = _adapt(train, start, unlabelled, sources, out, config, language, resume, said)
         assert start is not None
-        return pipeline.train(
-            data,
-            out,
-            transplant.settings(start, config),
-            valid=valid,
-            resume=resume and begun,
-            force=force,
-            watch=watch,
-            said=said,
-            command=command,
-            base=start,
-        )
+        return train(data, out, transplant.settings(start, config), valid=valid, resume=resume and begun, base=start)
 
 
 def _refuse_existing(out: Path, resume: bool, force: bool) -> None:
     """As `pipeline.train` does, before the first of two stages has begun."""
-    there = [each for each in (out, out / LANGUAGE) if (each / "config.toml").is_file()]
-    if resume and not there:
-        raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
-    if there and not (resume or force):
+    begun = (out / LANGUAGE / "config.toml").is_file()
+    if resume:
+        if not (begun or (out / "config.toml").is_file()):
+            raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
+        return
+    pipeline.refuse_existing(out, force)
+    if begun and not force:
         raise CannotCreate(f"{show(out)}: exists already; --resume goes on with it, --force starts over")
-    if force and not resume:
+    if begun:
         durable.remove(out / LANGUAGE)
 
 
 def _adapt(
+    train: Callable[..., dict[str, Any]],
     base: Model | None,
     unlabelled: str | Path,
     sources: Mapping[str, str | Path | None],
@@ -112,10 +106,7 @@ def _adapt(
     config: Config,
     language: Config | None,
     resume: bool,
-    force: bool,
-    watch: Watcher | None,
     said: Say,
-    command: str,
 ) -> Model:
     """The language model in `out`/language: trained, gone on with, or taken as it is where it has ended."""
     run = out / LANGUAGE
@@ -123,21 +114,11 @@ def _adapt(
     if language is None and begun:
         language = Config.load(run / "config.toml")
     settings = language_settings(base, config, language)
-    if begun and (run / "bundle").is_dir():
+    if begun and (run / "report.html").is_file():
         return _ended(run, base, settings, {"train": unlabelled, **sources})
     said("first the language model: it reads the texts without their labels")
-    pipeline.train(
-        unlabelled,
-        run,
-        settings,
-        resume=begun,
-        force=force,
-        watch=watch,
-        said=said,
-        command=command,
-        base=base,
-        read=partial(read_texts, labelled=config, sources=sources),
-    )
+    read = partial(read_texts, labelled=config, sources=sources)
+    train(unlabelled, run, settings, resume=begun, base=base, read=read)
     said("then the classifier: it begins from the language model's weights")
     return load(run, config.device)
 
@@ -146,8 +127,8 @@ def _ended(run: Path, base: Model | None, settings: Config, files: Mapping[str, 
     """The language model that an earlier command trained. Raises ConfigError if it was by other settings, files or base."""
     model = load(run, settings.device)
     made = {"seed", "task", "data", "text", "model", "train"}
-    was = {"base": model.about.get("base"), "data": model.about["data"]["sha256"]}
-    now = {
+    was: dict[str, Any] = {"base": model.about.get("base"), "data": model.about["data"]["sha256"]}
+    now: dict[str, Any] = {
         "base": None if base is None else transplant.digest(base),
         "data": {name: pipeline.digest_now(path) for name, path in files.items() if path is not None},
     }

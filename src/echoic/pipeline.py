@@ -190,7 +190,7 @@ def train(
         raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
     with lock.hold(out):
         if not resume:
-            _refuse_existing(out, force)
+            refuse_existing(out, force)
         elif config is None:
             config = Config.load(out / "config.toml")
         config = config or Config()
@@ -300,7 +300,7 @@ def read_parts(
     return parts, {"train": table}
 
 
-def _refuse_existing(out: Path, force: bool) -> None:
+def refuse_existing(out: Path, force: bool) -> None:
     """Only a run is ever started over: --force replaces nothing that echoic did not write."""
     others = [path for path in out.iterdir() if path.name not in (lock.NAME, LANGUAGE)]
     if others and not force:

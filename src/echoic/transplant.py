@@ -37,7 +37,7 @@ SPELLED = 0.9
 
 
 def recipe(stage: str) -> dict[str, Any]:
-    """The defaults of "classify" or "language" in finetune.toml, as nested mappings."""
+    """The defaults of "classify", "language" or "adapt" in finetune.toml, as nested mappings."""
     found: dict[str, Any] = tomllib.loads(RECIPE.read_text(encoding="utf-8"))[stage]
     return found
 
@@ -60,8 +60,10 @@ def settings(base: Model, config: Config) -> Config:
     }
     kept["model"]["bidirectional"] = False
     _refuse_another(config.stated(), kept)
-    beneath = {"task": values["task"], "model": values["model"]} if language else {}
-    return config.with_defaults(over(kept, over(recipe("language" if language else "classify"), beneath)))
+    if not language:
+        return config.with_defaults(over(kept, recipe("classify")))
+    own = {"task": values["task"], "model": values["model"]}
+    return config.with_defaults(over(over(kept, own), over(recipe("adapt"), recipe("language"))))
 
 
 def _refuse_another(stated: Mapping[str, Any], kept: Mapping[str, Mapping[str, Any]]) -> None:

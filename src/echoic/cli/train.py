@@ -88,8 +88,9 @@ def _teacher(path: str | None, unlabelled: str | None, temperature: float | None
             raise UsageError("--unlabelled and --temperature are for a --teacher; `echoic finetune` adapts to texts")
         return None
     from echoic.distilling import Teacher
+    from echoic.model import load
 
-    return Teacher.load(path, unlabelled=unlabelled, **({} if temperature is None else {"temperature": temperature}))
+    return Teacher(load(path), unlabelled, 2.0 if temperature is None else temperature)
 
 
 def say_trained(summary: dict[str, Any], out: Path, talk: Talk) -> None:

@@ -169,7 +169,7 @@ class LanguageNetwork(nn.Module):
 def _parts(weight: Tensor, bias: Tensor, cuts: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """A matrix (V, K) and a bias (V,), cut where the vocabulary is."""
     sizes = [b - a for a, b in pairwise([0, *cuts, len(bias)])]
-    return list(zip(weight.split(sizes), bias.split(sizes), strict=True))
+    return list(zip(torch.split(weight, sizes), torch.split(bias, sizes), strict=True))
 
 
 @register
