@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from echoic.core import bundle, durable
 from echoic.core.config import Config, over
 from echoic.core.errors import ConfigError, DataError, UsageError, show
-from echoic.core.types import SPECIALS, UNKNOWN
+from echoic.core.types import PAD, SPECIALS, UNKNOWN
 from echoic.model import Model
 from echoic.prepare.text import TextPreparer
 
@@ -112,6 +112,8 @@ def weights(network: nn.Module, base: Model) -> dict[str, str]:
     for name, own in network.state_dict().items():
         if name in given and (same or name.startswith(("embed.", "stack."))):
             _fill(name, own, given[name])
+    if not same:
+        network.state_dict()["embed.weight"][PAD] = 0.0  # which the output of tied weights has moved
     return {"base": digest(base)}
 
 
