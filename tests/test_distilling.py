@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cli.commands import process, sentences, write_csv
+from cli.commands import sentences, write_csv
 from echoic import pipeline, transplant
+from echoic.cli.main import main
 from echoic.core import bundle
 from echoic.core.config import Config
 from echoic.core.errors import ConfigError, DataError, UsageError
@@ -87,26 +87,21 @@ def test_a_student_of_a_good_teacher_needs_no_label_right(folder: Path, tmp_path
     assert scores["taught"] > 0.85 > scores["alone"]
 
 
-def test_the_command_line_distils_and_a_fresh_process_answers_alike(folder: Path, tmp_path: Path) -> None:
+def test_the_command_line_distils(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    settings = [
-        f"--set={each}" for each in ("model.hidden=4", "model.embedding=4", "model.ngrams=false", "train.epochs=1")
-    ]
-    how = ["--teacher", folder / "teacher", "--unlabelled", folder / "texts.txt", "--temperature", 3, "--json"]
-    done = process("train", folder / "data.csv", "--out", out, *settings, *how)
-    assert done.returncode == 0, done.stderr
+    settings = ["model.hidden=4", "model.embedding=4", "model.ngrams=false", "train.epochs=1", "train.adversarial=0"]
+    train = ["train", str(folder / "data.csv"), *(f"--set={each}" for each in settings), "--json"]
+    teacher = ["--teacher", str(folder / "teacher"), "--unlabelled", str(folder / "texts.txt")]
+    assert main([*train, "--out", str(out), *teacher, "--temperature", "3"]) == 0
+    assert "the teacher's answers to" in capsys.readouterr().err
     about: dict[str, Any] = bundle.read(out / "bundle", "bundle").about
     assert about["teacher"] == transplant.digest(load(folder / "teacher"))
     assert about["temperature"] == "3"
-    assert b"the teacher's answers to" in done.stderr
-    answer = json.loads(process("predict", out, "a good film", "--json").stdout)["predictions"][0]
-    assert answer["probabilities"] == pytest.approx(load(out).predict(["a good film"])[0].probabilities, abs=1e-6)
-    refused = process("train", folder / "data.csv", "--out", out, "--resume", *how[:2], "--temperature", 2)
-    assert refused.returncode == 78
-    assert b"temperature was 3, is now 2" in refused.stderr
-    alone = process("train", folder / "data.csv", "--out", tmp_path / "no", "--temperature", 2)
-    assert alone.returncode == 2
-    assert b"are for a --teacher" in alone.stderr
+    assert load(out).task.kind == "soft"
+    assert main([*train, "--out", str(out), "--resume", *teacher, "--temperature", "2"]) == 78
+    assert "temperature was 3, is now 2" in capsys.readouterr().err
+    assert main([*train, "--out", str(tmp_path / "no"), "--temperature", "2"]) == 2
+    assert "are for a --teacher" in capsys.readouterr().err
 
 
 def test_what_is_no_teacher_is_refused(teacher: Model) -> None:
