@@ -20,7 +20,9 @@ HOW = [each for each in TINY if "hidden" not in each and "embedding" not in each
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("finetune")
     write_csv(path / "data.csv", sentences(40))
-    (path / "texts.txt").write_text(verses(60), encoding="utf-8")
+    more = "".join(f"{text} again\n" for _, text in sentences(30, 11))
+    (path / "texts.txt").write_text(more, encoding="utf-8")
+    (path / "foreign.txt").write_text(verses(60), encoding="utf-8")
     how = ["--quiet", "--json", *SMALL, "--set=text.tokenizer=words", "--set=text.min_count=1"]
     rows = "".join(f"{text}\n" for _, text in sentences(60, 3))
     (path / "base.txt").write_text(rows, encoding="utf-8")
@@ -50,6 +52,7 @@ def test_texts_without_labels_come_first(call: Call, folder: Path) -> None:
     assert answer.code == 0, answer.err
     assert "first the language model" in answer.err
     assert "then the classifier" in answer.err
+    assert "tokens of the base, and 1 new ones" in answer.err
     assert call("generate", out / "language", "--prompt", "the", "--length", 3).code == 0
 
 
@@ -61,10 +64,12 @@ def test_texts_without_labels_come_first(call: Call, folder: Path) -> None:
         (("nothing", "data.csv"), 66, "no such file or folder"),
         (("base", "data.csv", "--set=model.hidden=3"), 78, "model.hidden = 3: the base has 8"),
         (("base", "data.csv", "--task=generate"), 2, "not generate"),
+        (("base", "data.csv", "--unlabelled=foreign.txt"), 65, "the base is of another language"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
     call: Call, folder: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    placed = [each if each.startswith("-") else folder / each for each in arguments]
+    folders = f"--unlabelled={folder}/"
+    placed = [each.replace("--unlabelled=", folders) if each.startswith("-") else folder / each for each in arguments]
     call("finetune", *placed, "--out", tmp_path / "no").refused(code, said)
