@@ -106,7 +106,7 @@ def joined(known: list[str], found: list[str], config: TextConfig, said: Said) -
     """The `known` vocabulary and behind it what else was `found`, as far as `max_vocab` leaves room; said."""
     before = set(known)
     new = [token for token in found if token not in before][: max(0, config.max_vocab - len(known))]
-    said(f"vocabulary: {len(known):,} tokens of the base, and {len(new):,} new ones")
+    said(f"vocabulary: {len(known):,} tokens of the base, {len(new):,} new")
     return [*known, *new]
 
 
