@@ -121,9 +121,9 @@ class LanguageNetwork(nn.Module):
         if not self.cuts:
             return F.linear(x, weight, bias)
         head, *tails = _parts(weight, bias, self.cuts)
-        first = torch.cat([F.linear(x, *head), self.clusters(x)], -1).float().log_softmax(-1)
+        first = _whole(torch.cat([F.linear(x, *head), self.clusters(x)], -1)).log_softmax(-1)
         shown, clusters = first[..., : self.cuts[0]], first[..., self.cuts[0] :]
-        rest = [F.linear(x, *tail).float().log_softmax(-1) + clusters[..., i, None] for i, tail in enumerate(tails)]
+        rest = [_whole(F.linear(x, *tail)).log_softmax(-1) + clusters[..., i, None] for i, tail in enumerate(tails)]
         return torch.cat([shown, *rest], -1)
 
     def surprise(self, h: Tensor, targets: Tensor) -> Tensor:
@@ -134,15 +134,15 @@ class LanguageNetwork(nn.Module):
         (Grave et al. 2017, section 3, with full width everywhere, so that the weights can be the embedding's).
         """
         if not self.cuts:
-            return F.cross_entropy(self.logits(h).float(), targets, reduction="none")
+            return F.cross_entropy(_whole(self.logits(h)), targets, reduction="none")
         x, weight, bias = self._output(h)
         head, *tails = _parts(weight, bias, self.cuts)
         cluster = torch.bucketize(targets, torch.tensor(self.cuts, device=targets.device), right=True)
-        first = torch.cat([F.linear(x, *head), self.clusters(x)], -1).float()
+        first = _whole(torch.cat([F.linear(x, *head), self.clusters(x)], -1))
         nats = F.cross_entropy(first, torch.where(cluster == 0, targets, self.cuts[0] + cluster - 1), reduction="none")
         for i, tail in enumerate(tails):
             rows = (cluster == i + 1).nonzero()[:, 0]
-            inside = F.linear(x[rows], *tail).float()
+            inside = _whole(F.linear(x[rows], *tail))
             nats = nats.index_add(0, rows, F.cross_entropy(inside, targets[rows] - self.cuts[i], reduction="none"))
         return nats
 
@@ -164,6 +164,11 @@ class LanguageNetwork(nn.Module):
         size = max(1, LOGITS // (self.cuts or [len(self.embed.weight)])[0])
         parts = zip(torch.split(h, size), torch.split(targets, size), strict=True)
         return torch.cat([self.surprise(a, b) for a, b in parts])
+
+
+def _whole(x: Tensor) -> Tensor:
+    """Logits in float32 where they were multiplied in half of it; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _parts(weight: Tensor, bias: Tensor, cuts: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
