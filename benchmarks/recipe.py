@@ -30,8 +30,16 @@ def attempt(name: str, settings: list[str], seed: int) -> dict[str, Any]:
     train, valid = learning_parts(parts, config)
     started = time.perf_counter()
     journey = pipeline.fit(train, valid, config, watch=pipeline.watcher())
+    scores = validated(journey)
+    history = [{key: round(value, 4) for key, value in epoch.items()} for epoch in journey.fitted.history]
+    out = {"settings": settings, "seed": seed, "rows": len(valid), "scores": scores, "epochs": history}
+    return out | {"seconds": round(time.perf_counter() - started)}
+
+
+def validated(journey: pipeline.Journey) -> dict[str, dict[str, float]]:
+    """Validation scores of each path of a classifier."""
     model, task = journey.model, journey.model.task
-    paths = map_batches(model.network.paths, journey.valid, task, config)
+    paths = map_batches(model.network.paths, journey.valid, task, model.config)
     scales = model.network.scales.numpy()
     logits = {"alone": paths[0] * scales[0]}
     if len(paths) > 1:
@@ -40,9 +48,7 @@ def attempt(name: str, settings: list[str], seed: int) -> dict[str, Any]:
     for path, each in logits.items():
         found = classification(task.probabilities(each), journey.valid.targets, task.names, kind=task.kind)
         scores[path] = {key: round(found[key], 4) for key in ("accuracy", "macro_f1", "loss")}
-    history = [{key: round(value, 4) for key, value in epoch.items()} for epoch in journey.fitted.history]
-    out = {"settings": settings, "seed": seed, "rows": len(valid), "scores": scores, "epochs": history}
-    return out | {"seconds": round(time.perf_counter() - started)}
+    return scores
 
 
 def main() -> None:

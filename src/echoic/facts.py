@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,19 @@ class Journey:
     valid: Dataset
     valid_outputs: np.ndarray
     seconds: dict[str, float]
+
+
+class Clock:
+    """Seconds of each part of a journey."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self.last, 3)
+        self.last = now
 
 
 HARDEST = 20

@@ -89,14 +89,17 @@ class Model:
                 waiting = []
         yield from self.predict(waiting, **options)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the bundle: everything an answer needs, and a manifest that knows every bit of it."""
-        files = {
+    def files(self) -> dict[str, bytes]:
+        """Everything that decides an answer."""
+        return {
             "config.json": bundle.canonical(self.config.model_dump(mode="json", exclude_none=True)),
             "model.safetensors": save_tensors({k: v.contiguous() for k, v in self.network.state_dict().items()}),
-            "README.md": _card(self).encode(),
             **self.task.files(),
         }
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bundle: everything an answer needs, and a manifest that knows every bit of it."""
+        files = {**self.files(), "README.md": _card(self).encode()}
         if self.baseline is not None:
             files |= self.baseline.files()
         if self.seen is not None:

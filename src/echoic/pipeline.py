@@ -11,16 +11,16 @@ import hashlib
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 import echoic
-from echoic import facts, language_facts
+from echoic import facts, language_facts, transplant
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
@@ -46,9 +46,19 @@ from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams
 from echoic.train.progress import Silent, Watcher, watcher
 
+if TYPE_CHECKING:
+    from echoic.distilling import Teacher
+
 MEASURES = {"classification": classification, "language": language}
 
 __all__ = ["Journey", "evaluate", "fit", "fit_baseline", "load", "train", "watcher"]
+
+
+Reader = Callable[[str | Path, str | Path | None, Config, Say], tuple[dict[str, list[Example]], dict[str, Table]]]
+"""(data, valid, config, said) -> the parts "train" and "valid", and the files they came from."""
+
+LANGUAGE = "language"
+"""Within a run folder: the run of the language model that was adapted for it (`finetuning.py`)."""
 
 
 def silent(_: str) -> None:
@@ -65,14 +75,18 @@ def fit(
     watch: Watcher | None = None,
     said: Say = silent,
     fingerprint: Mapping[str, Any] | None = None,
+    base: Model | None = None,
 ) -> Journey:
-    """Examples -> a trained model; with a `run` folder, checkpoints and metrics.jsonl go there."""
-    clock = _Clock()
+    """Examples -> a trained model; with a `run` folder, checkpoints and metrics.jsonl go there. With a `base` it
+    begins from that model's tokenizer and weights (`transplant.py`), whose structure `config` must have."""
+    clock = facts.Clock()
     if config.threads:
         torch.set_num_threads(config.threads)
-    task = registry.get("task", config.task.kind).fit(train, config, said)
+    text = None if base is None else transplant.text(base, [e.input for e in train], config, said)
+    task = registry.get("task", config.task.kind).fit(train, config, said, text)
     train_data, valid_data = task.encode(train), task.encode(valid)
     network = task.network(config.seed).to(device_of(config))
+    origin = {} if base is None else transplant.weights(network, base)
     if train_data.cut[0]:
         said(
             f"{train_data.cut[0]:,} training texts were cut to {config.text.max_tokens:,} tokens; {train_data.cut[1]:,} tokens are not read"
@@ -103,7 +117,7 @@ def fit(
         seed=config.seed,
         resume=resume,
         watch=watch or Silent(),
-        fingerprint=fingerprint or {},
+        fingerprint={**(fingerprint or {}), **origin},
         device=config.device,
         carry=carry,
         tokens=train_data.tokens,
@@ -121,7 +135,7 @@ def fit(
     )
     clock.lap("finish")
     seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid)])))
-    model = Model(config, task, network, _about(config), seen=seen)
+    model = Model(config, task, network, _about(config) | origin, seen=seen)
     outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
     return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
 
@@ -148,19 +162,6 @@ def _about(config: Config) -> dict[str, Any]:
     }
 
 
-class _Clock:
-    """Seconds of each part of a journey."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self.last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self.last, 3)
-        self.last = now
-
-
 def train(
     data: str | Path,
     out: str | Path,
@@ -172,19 +173,24 @@ def train(
     watch: Watcher | None = None,
     said: Say = silent,
     command: str = "",
+    base: Model | None = None,
+    read: Reader | None = None,
+    teacher: Teacher | None = None,
 ) -> dict[str, Any]:
     """A labelled file -> a run folder `out` with config.toml, metrics.jsonl, checkpoints/, bundle/
     and report.html. Returns the summary, which is also in the bundle's manifest.
 
     With `resume`, goes on where a stopped run in `out` stood, and ends in the same bits as one left
-    alone. Raises DataError for a bad file, CannotCreate if `out` holds a run already.
+    alone. `base` is what `fit` begins from, a `teacher` gives the training targets, `read` reads
+    the parts in another way than `read_parts`.
+    Raises DataError for a bad file, CannotCreate if `out` holds a run already.
     """
     started, out = time.time(), Path(out)
     if resume and not (out / "config.toml").is_file():
         raise CannotCreate(f"{show(out)}: no run to resume here; leave out --resume to start one")
     with lock.hold(out):
         if not resume:
-            _refuse_existing(out, force)
+            refuse_existing(out, force)
         elif config is None:
             config = Config.load(out / "config.toml")
         config = config or Config()
@@ -194,7 +200,7 @@ def train(
             notes.append(note)
             said(note)
 
-        parts, tables = read_parts(data, valid, config, hear)
+        parts, tables = (read or read_parts)(data, valid, config, hear)
         findings = check_parts(parts)
         for finding in findings:
             if finding.level == "error":
@@ -203,17 +209,20 @@ def train(
         if not resume:
             _begin(out, config)
         sources = {"train": data, "valid": valid}
+        origin = {} if teacher is None else teacher.origin()
         try:
             journey = fit(
-                parts["train"],
+                parts["train"] if teacher is None else teacher.teach(parts, config, hear),
                 parts["valid"],
                 config,
                 run=out,
                 resume=resume,
                 watch=watch,
                 said=hear,
-                fingerprint=_fingerprint(config, tables),
+                fingerprint={**_fingerprint(config, tables), **origin},
+                base=base,
             )
+            journey.model.about |= origin
             return _finish(journey, parts, tables, findings, notes, out, started, command, sources)
         except KeyboardInterrupt:
             how = "stopped; the steps that were made are saved, and the same command with --resume goes on"
@@ -233,7 +242,7 @@ def _finish(
 ) -> dict[str, Any]:
     """The baseline beside the model, the bundle, the report, and the summary of it all."""
     for name, source in sources.items():
-        if source is not None and Path(source).is_file() and _digest_now(source) != tables[name].digest:
+        if source is not None and Path(source).is_file() and digest_now(source) != tables[name].digest:
             raise CheckFailed(
                 f"{show(source)}: changed while it was trained on; the model in {show(out)} is of the rows as they were, train again"
             )
@@ -291,9 +300,9 @@ def read_parts(
     return parts, {"train": table}
 
 
-def _refuse_existing(out: Path, force: bool) -> None:
+def refuse_existing(out: Path, force: bool) -> None:
     """Only a run is ever started over: --force replaces nothing that echoic did not write."""
-    others = [path for path in out.iterdir() if path.name != lock.NAME]
+    others = [path for path in out.iterdir() if path.name not in (lock.NAME, LANGUAGE)]
     if others and not force:
         raise CannotCreate(f"{show(out)}: exists already; --resume goes on with it, --force starts over")
     if others and not (out / "config.toml").is_file():
@@ -323,7 +332,7 @@ def _fingerprint(config: Config, tables: Mapping[str, Table]) -> dict[str, Any]:
     return {"config": shared, "data": digests}
 
 
-def _digest_now(path: str | Path) -> str:
+def digest_now(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -147,6 +147,8 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train.warmup": ("0.0", ()),
     "train.plateau_patience": ("0", ("train.schedule=plateau", *STUCK)),
     "train.patience": ("1", STUCK),
+    "train.layer_rate": ("2.0", ()),
+    "train.unfreeze": ("0.4", ()),
     "train.average": ("0.0", ()),
     "train.label_smoothing": ("0.3", ()),
     "train.adversarial": ("0.0", ()),

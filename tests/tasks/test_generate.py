@@ -83,6 +83,7 @@ def bits(network: torch.nn.Module) -> dict[str, bytes]:
 CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "task.bptt": ("7", ()),
     "task.tied": ("true", ()),
+    "task.cutoffs": ("[6,10]", ()),
     "task.dropout_types": ("0.3", ()),
     "task.ar": ("2.0", ()),
     "task.tar": ("9.0", ()),
@@ -116,6 +117,8 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train.clip": ("0.001", ("train.optimizer=sgd",)),
     "train.schedule": ("constant", ()),
     "train.warmup": ("0.5", ()),
+    "train.layer_rate": ("2.0", ()),
+    "train.unfreeze": ("0.4", ()),
     "train.average": ("0.0", ()),
     "seed": ("1", ()),
 }
@@ -233,6 +236,33 @@ def test_tied_weights_are_one() -> None:
         with torch.no_grad():
             network.embed.weight.add_(1.0)
         assert not torch.equal(before, network.logits(torch.ones(1, 6)))
+
+
+@pytest.mark.parametrize("settings", [(), ("task.tied=true",), ("task.tied=true", "model.embedding=5")])
+def test_an_adaptive_softmax_is_a_distribution(settings: tuple[str, ...]) -> None:
+    network = Generate.fit(TRAIN, config("task.cutoffs=[5,9,1000]", *settings)).network(0).double()
+    size = len(network.embed.weight)
+    assert network.cuts == [5, 9]
+    h = torch.randn(3 * size, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    told, targets = network.logits(h), torch.arange(3 * size) % size
+    torch.testing.assert_close(told.exp().sum(1), torch.ones(3 * size).double(), atol=1e-5, rtol=0)
+    nats = network.surprise(h, targets)
+    torch.testing.assert_close(nats, -told[torch.arange(3 * size), targets], atol=1e-5, rtol=0)
+    given = torch.autograd.grad(nats.sum(), list(network.parameters()), allow_unused=True)
+    wanted = torch.autograd.grad(
+        -told[torch.arange(3 * size), targets].sum(), list(network.parameters()), allow_unused=True
+    )
+    for one, other in zip(given, wanted, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+    few = torch.tensor([1, 2])
+    torch.testing.assert_close(network.surprise(h[:2], few), -network.logits(h[:2])[[0, 1], few], atol=1e-5, rtol=0)
+
+
+def test_cutoffs_that_do_not_rise_are_refused() -> None:
+    with pytest.raises(ConfigError, match="wants rising numbers"):
+        Generate.fit(TRAIN, config("task.cutoffs=[9,5]"))
 
 
 def test_regularisers_leave_padding_alone() -> None:

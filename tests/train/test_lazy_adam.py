@@ -52,7 +52,7 @@ def run(config: TrainConfig, lazy: bool, peek: tuple[int, ...] = (), size: float
         read = [numbers for table in tables for _, numbers in table.read]
         optim.clip([*toy.parameters(), *read], 0.5)
         lr = optim.rate(step, STEPS, config)
-        optim.set_rate(optimizer, lr)
+        optim.set_rates(optimizer.param_groups, lr, step, 1, config)
         optimizer.step()
         for table in tables:
             table.step(lr, average.decay_at(step))

@@ -10,6 +10,8 @@ from torch import nn
 
 from echoic.core.config import TrainConfig
 from echoic.core.errors import ConfigError
+from echoic.layers.embed import Embed
+from echoic.layers.stack import Stack
 from echoic.train import optim
 
 OPTIMISERS = ["adam", "adamw", "sgd", "rmsprop"]
@@ -55,6 +57,33 @@ def test_an_optimiser_that_remembers_goes_on_as_the_one_it_was(name: str) -> Non
     steps(resumed, second, 3, 6)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Tall(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = Embed(9, 3)
+        self.stack = Stack(3, 4, layers=2, bidirectional=True, batch_norm=True)
+        self.out = nn.Linear(8, 2)
+
+
+def test_depths_count_down_from_the_output() -> None:
+    found = optim.depths(Tall())
+    assert {name for name, depth in found.items() if depth == 0} == {"out.weight", "out.bias"}
+    assert {name.split(".")[2] for name, depth in found.items() if depth == 1 and "cells" in name} == {"2", "3"}
+    assert {name.split(".")[2] for name, depth in found.items() if depth == 2 and "cells" in name} == {"0", "1"}
+    assert (found["stack.norms.1.weight"], found["stack.norms.0.bias"], found["embed.weight"]) == (1, 2, 3)
+
+
+def test_each_layer_learns_at_its_rate_and_from_its_time() -> None:
+    network, config = Tall(), TrainConfig(layer_rate=2.0, unfreeze=0.2)
+    optimizer = optim.optimiser(network, config)
+    for step, free in ((0, 0), (19, 0), (20, 1), (40, 2), (59, 2), (60, 3)):
+        optim.set_rates(optimizer.param_groups, 1.0, step, 100, config)
+        rates = {group["depth"]: group["lr"] for group in optimizer.param_groups}
+        assert rates == {depth: 0.5**depth if depth <= free else 0.0 for depth in range(4)}
+        learned = {depth for name, depth in optim.depths(network).items() if network.get_parameter(name).requires_grad}
+        assert learned == set(range(free + 1))
 
 
 def test_a_memory_of_another_network_is_refused() -> None:

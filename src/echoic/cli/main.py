@@ -37,7 +37,7 @@ from echoic.core.errors import (
 )
 
 VERBS = (
-    "train", "evaluate", "predict", "explain", "inspect", "generate", "export", "serve", "check", "tune", "compare", "probe", "data", "demo", "doctor", "cells", "tasks",
+    "train", "finetune", "evaluate", "predict", "explain", "inspect", "generate", "export", "serve", "check", "tune", "compare", "probe", "data", "demo", "doctor", "cells", "tasks",
 )  # fmt: skip
 """In the order of `echoic --help`; each is a module of this package."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from echoic.cli.output import render, say, say_json, table
 from echoic.core import registry
 from echoic.core.config import Config, describe
 from echoic.core.errors import UsageError, show
+
+if TYPE_CHECKING:
+    from echoic.distilling import Teacher
 
 
 def _list_settings(wanted: bool) -> None:
@@ -39,6 +42,15 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that stands in RUN.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Start over where a run stands already.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse data with a leak or an error in it.")] = False,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Distil: learn this classifier's answers, not DATA's labels.")
+    ] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --teacher: texts without labels to learn its answers on.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="With --teacher: above 1 softens its answers.", show_default="2")
+    ] = None,
     list_settings: Annotated[
         bool,
         typer.Option("--settings", callback=_list_settings, is_eager=True, help="List everything --set can change."),
@@ -65,7 +77,24 @@ def train(
         watch=watch,
         said=watch.note,
         command=command_line(),
+        teacher=_teacher(teacher, unlabelled, temperature),
     )
+    say_trained(summary, out, talk)
+
+
+def _teacher(path: str | None, unlabelled: str | None, temperature: float | None) -> Teacher | None:
+    if path is None:
+        if unlabelled is not None or temperature is not None:
+            raise UsageError("--unlabelled and --temperature are for a --teacher; `echoic finetune` adapts to texts")
+        return None
+    from echoic.distilling import Teacher
+    from echoic.model import load
+
+    return Teacher(load(path), unlabelled, 2.0 if temperature is None else temperature)
+
+
+def say_trained(summary: dict[str, Any], out: Path, talk: Talk) -> None:
+    """What a training made, and what can be done with it."""
     facts = summary.pop("facts")
     if talk.json:
         say_json(summary)

@@ -207,6 +207,14 @@ class TrainConfig(Section):
         0,
         description="stop after this many epochs without a better validation score; 0 goes through the whole schedule and keeps the best",
     )
+    layer_rate: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
+        1.0,
+        description="discriminative rates: each layer learns this many times as slowly as the one above it (Howard and Ruder 2018); 1: all alike",
+    )
+    unfreeze: Rate = Field(
+        0.0,
+        description="gradual unfreezing: the share of all steps after which the next layer down begins to learn, the output first (Howard and Ruder 2018); 0: all from the first step",
+    )
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.99, description="decay of the running average of weights that is validated and kept; 0 keeps the last weights"
     )
@@ -252,11 +260,13 @@ class Config(Section):
         """Values (nested mappings) -> Config; what they leave out is the task's default. Raises
         ConfigError naming the key as a JSON pointer."""
         given = check(cls, values, source)
-        defaults = registry.defaults("task", given.task.kind)
-        if not defaults:
-            return given
-        config = check(cls, _over(given.stated(), defaults), source)
-        _unstate(config, given)
+        return given.with_defaults({}, source)
+
+    def with_defaults(self, defaults: Mapping[str, Any], source: str = "config") -> Config:
+        """The same, with `defaults` over the task's own where nobody named a setting; they count as unnamed still."""
+        beneath = over(defaults, registry.defaults("task", self.task.kind))
+        config = check(type(self), over(self.stated(), beneath), source)
+        _unstate(config, self)
         return config
 
     def stated(self) -> dict[str, Any]:
@@ -302,9 +312,9 @@ class Config(Section):
         return type(self).parse(values, "--set")
 
 
-def _over(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def over(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """`defaults` with `values` over them, section by section."""
-    sections = {key: _over(values.get(key, {}), inner) for key, inner in defaults.items() if isinstance(inner, Mapping)}
+    sections = {key: over(values.get(key, {}), inner) for key, inner in defaults.items() if isinstance(inner, Mapping)}
     return {**defaults, **values, **sections}
 
 

@@ -64,6 +64,11 @@ class TextPreparer:
         kind = choose(texts, said) if config.tokenizer == "auto" else config.tokenizer
         return cls(kind, registry.get("tokenizer", kind).fit(texts, config, said), config.max_tokens)
 
+    def extended(self, texts: Sequence[str], config: TextConfig, said: Callable[[str], None] = _quiet) -> TextPreparer:
+        """This tokenizer, with the tokens of more texts (Tokenizer.with_tokens); ids stay what they were."""
+        check(texts)
+        return TextPreparer(self.kind, self.tokenizer.with_tokens(texts, config, said), config.max_tokens)
+
     @property
     def vocabulary(self) -> list[str]:
         """Index = id; 0 `<pad>`, 1 `<unk>`, 2 `<empty>`."""

@@ -37,6 +37,16 @@ def read_running_text(path: str | Path, data: DataConfig, *, said: Callable[[str
     return dataclasses.replace(table, examples=[dataclasses.replace(e, target=None) for e in table.examples])
 
 
+def read_unlabelled(path: str | Path, data: DataConfig) -> Table:
+    """A file's rows, or a .txt file's lines, as texts; targets are None. The settings are those of a labelled file: what
+    they say of labels is left out, and a text column is looked for in tables only, as a .txt file has none."""
+    off: dict[str, object] = {"label": None, "soft_labels": (), "group": None}
+    if not any(suffix in TABLES for suffix in Path(path).suffixes):
+        off |= {"text": None, "header": None}
+    table = read_table(path, data.model_copy(update=off), need_label=False)
+    return dataclasses.replace(table, examples=[dataclasses.replace(e, target=None) for e in table.examples])
+
+
 def _one_text(source: Source, data: DataConfig, said: Callable[[str], None]) -> Table:
     refuse_utf16(source.head, data.encoding, source.name)
     try:

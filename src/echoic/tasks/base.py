@@ -22,6 +22,7 @@ from echoic.core.errors import BundleError, show
 from echoic.core.types import Batch, Example
 from echoic.kernels import native
 from echoic.layers.dropout import Noise
+from echoic.prepare.text import TextPreparer
 
 Say = Callable[[str], None]
 """Hears a decision in a sentence, for the log and the report."""
@@ -70,8 +71,8 @@ class Task(Protocol):
     """The score that picks the epoch; higher is better."""
 
     @classmethod
-    def fit(cls, examples: Sequence[Example], config: Config, said: Say) -> Self:
-        """Fits the preparers on the training part, and on nothing else."""
+    def fit(cls, examples: Sequence[Example], config: Config, said: Say, text: TextPreparer | None = None) -> Self:
+        """Fits the preparers on the training part, and on nothing else; `text` is one that is fitted already."""
         ...
 
     def encode(self, examples: Sequence[Example]) -> Dataset: ...

@@ -120,10 +120,16 @@ class Classify(Rows):
     Record = Prediction
 
     @classmethod
-    def fit(cls, examples: Sequence[Example], config: Config, said: Say = lambda _: None) -> Self:
+    def fit(
+        cls,
+        examples: Sequence[Example],
+        config: Config,
+        said: Say = lambda _: None,
+        text: TextPreparer | None = None,
+    ) -> Self:
         options = check(Options, config.task.options, "/task")
         labels = Labels.fit([e.target for e in examples], options.several or None, [e.row for e in examples])
-        text = TextPreparer.fit([e.input for e in examples], config.text, said)
+        text = text or TextPreparer.fit([e.input for e in examples], config.text, said)
         vectors = None
         if config.text.vectors:
             vectors = load_vectors(config.text.vectors, text.vocabulary)

@@ -9,7 +9,7 @@ al. 2014). A network's outputs for a text are its nats and how many tokens they 
 
 The regularisers of Merity et al. 2018 (AWD-LSTM): `model.weight_drop`, locked dropout on embedded
 tokens, between layers and on the output, `task.dropout_types`, `task.ar`, `task.tar`, `task.tied` (Press and
-Wolf 2017). Recurrent dropout is `model.variational` and `model.candidate`, as everywhere.
+Wolf 2017). `task.cutoffs` makes the softmax adaptive (Grave et al. 2017). Recurrent dropout is `model.variational` and `model.candidate`, as everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -53,12 +54,16 @@ PASSAGE = 24
 """Characters of a line from which on it is no accident that two texts share it."""
 
 LOGITS = 1 << 22
-"""Numbers of logits that scoring holds at a time; changes memory, no answer."""
+"""Numbers of the first softmax that scoring holds at a time; changes memory, no answer."""
 
 
 class Options(Section):
     bptt: Annotated[int, Field(ge=1, le=100_000)] = Field(128, description="tokens that a gradient looks back, at most")
     tied: bool = Field(False, description="the output's weights are the embedding's (Press and Wolf 2017)")
+    cutoffs: tuple[Annotated[int, Field(ge=4)], ...] = Field(
+        (),
+        description="adaptive softmax: where a vocabulary by falling frequency is cut; tokens behind the first cut cost only where they come (Grave et al. 2017)",
+    )
     dropout_types: Rate = Field(
         0.0, description="embedding dropout: share of the vocabulary whose embeddings are 0 for a whole batch"
     )
@@ -89,6 +94,9 @@ class LanguageNetwork(nn.Module):
             self.bias = nn.Parameter(torch.zeros(vocabulary))
         else:
             self.out = nn.Linear(model.hidden, vocabulary)
+        self.cuts = [cut for cut in options.cutoffs if cut < vocabulary]
+        if self.cuts:
+            self.clusters = nn.Linear(model.embedding if options.tied else model.hidden, len(self.cuts))
 
     def read(
         self, inputs: Tensor, lengths: Tensor | None, state: list[Any] | None, noise: Noise | None
@@ -101,11 +109,42 @@ class LanguageNetwork(nn.Module):
         x = dropout(x, self.model.dropout_embedding, noise, locked=True)
         return self.stack(x, lengths, state, noise)  # type: ignore[no-any-return]
 
-    def logits(self, h: Tensor) -> Tensor:
-        """(..., H) -> (..., V)"""
+    def _output(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., H) -> what is multiplied (..., K), by the rows of which matrix (V, K), and added (V,)"""
         if self.options.tied:
-            return F.linear(self.project(h), self.embed.weight, self.bias)
-        return self.out(h)  # type: ignore[no-any-return]
+            return self.project(h), self.embed.weight, self.bias
+        return h, self.out.weight, self.out.bias
+
+    def logits(self, h: Tensor) -> Tensor:
+        """(..., H) -> (..., V); with cutoffs they are log probabilities."""
+        x, weight, bias = self._output(h)
+        if not self.cuts:
+            return F.linear(x, weight, bias)
+        head, *tails = _parts(weight, bias, self.cuts)
+        first = _whole(torch.cat([F.linear(x, *head), self.clusters(x)], -1)).log_softmax(-1)
+        shown, clusters = first[..., : self.cuts[0]], first[..., self.cuts[0] :]
+        rest = [_whole(F.linear(x, *tail)).log_softmax(-1) + clusters[..., i, None] for i, tail in enumerate(tails)]
+        return torch.cat([shown, *rest], -1)
+
+    def surprise(self, h: Tensor, targets: Tensor) -> Tensor:
+        """(N, H), (N,) -> (N,) -log p of each target.
+
+        With cutoffs c_1 < c_2 ... a token w of cluster i (c_i <= w < c_(i+1)) has p(i) p(w | i): the first softmax
+        is over the tokens below c_1 and the clusters, a second one is taken for the tokens of a cluster only
+        (Grave et al. 2017, section 3, with full width everywhere, so that the weights can be the embedding's).
+        """
+        if not self.cuts:
+            return F.cross_entropy(_whole(self.logits(h)), targets, reduction="none")
+        x, weight, bias = self._output(h)
+        head, *tails = _parts(weight, bias, self.cuts)
+        cluster = torch.bucketize(targets, torch.tensor(self.cuts, device=targets.device), right=True)
+        first = _whole(torch.cat([F.linear(x, *head), self.clusters(x)], -1))
+        nats = F.cross_entropy(first, torch.where(cluster == 0, targets, self.cuts[0] + cluster - 1), reduction="none")
+        for i, tail in enumerate(tails):
+            rows = (cluster == i + 1).nonzero()[:, 0]
+            inside = _whole(F.linear(x[rows], *tail))
+            nats = nats.index_add(0, rows, F.cross_entropy(inside, targets[rows] - self.cuts[i], reduction="none"))
+        return nats
 
     def forward(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
         predicted = (lengths - 1).clamp(min=0)
@@ -122,9 +161,20 @@ class LanguageNetwork(nn.Module):
 
     def nats(self, h: Tensor, targets: Tensor) -> Tensor:
         """(N, H), (N,) -> (N,) -log p of each target, a few of them at a time."""
-        size = max(1, LOGITS // len(self.embed.weight))
+        size = max(1, LOGITS // (self.cuts or [len(self.embed.weight)])[0])
         parts = zip(torch.split(h, size), torch.split(targets, size), strict=True)
-        return torch.cat([F.cross_entropy(self.logits(a), b, reduction="none") for a, b in parts])
+        return torch.cat([self.surprise(a, b) for a, b in parts])
+
+
+def _whole(x: Tensor) -> Tensor:
+    """Logits in float32 where they were multiplied in half of it; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _parts(weight: Tensor, bias: Tensor, cuts: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """A matrix (V, K) and a bias (V,), cut where the vocabulary is."""
+    sizes = [b - a for a, b in pairwise([0, *cuts, len(bias)])]
+    return list(zip(torch.split(weight, sizes), torch.split(bias, sizes), strict=True))
 
 
 @register
@@ -143,11 +193,19 @@ class Generate:
     """The geometric mean of the probabilities given to what came: 1 / perplexity."""
 
     @classmethod
-    def fit(cls, examples: Sequence[Example], config: Config, said: Say = lambda _: None) -> Self:
+    def fit(
+        cls,
+        examples: Sequence[Example],
+        config: Config,
+        said: Say = lambda _: None,
+        text: TextPreparer | None = None,
+    ) -> Self:
         options = check(Options, config.task.options, "/task")
+        if list(options.cutoffs) != sorted(set(options.cutoffs)):
+            raise ConfigError(f"task.cutoffs = {show(list(options.cutoffs))}: wants rising numbers")
         _refuse_no_use(config)
         texts = [e.input for e in examples]
-        text = TextPreparer.fit(texts, config.text, said)
+        text = text or TextPreparer.fit(texts, config.text, said)
         said(f"{text.kind}: {len(text.vocabulary):,} tokens in the vocabulary")
         return cls(config, options, text, len(texts) > 1)
 
@@ -220,8 +278,7 @@ class Generate:
             real = torch.arange(h.shape[1], device=h.device) < lengths[:, None]
             kept, wanted = h[real], targets[real]
         with rounding(self.config):
-            logits = network.logits(kept)
-        total = F.cross_entropy(logits.float(), wanted, reduction="sum")
+            total = network.surprise(kept, wanted).sum()
         if self.options.ar:
             total = total + count * self.options.ar * h[:, :full].pow(2).mean()
         if self.options.tar and full > 1:

@@ -18,6 +18,7 @@ would be moved as far as the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from echoic.core.config import TrainConfig
 from echoic.core.types import PAD
 from echoic.layers.embed import Embed
-from echoic.train import adversarial
+from echoic.train import adversarial, optim
 from echoic.train.average import Average
 
 BETA2, EPSILON = 0.999, 1e-8
@@ -41,8 +42,10 @@ class LazyAdam:
     While it stands, a noisy call of `embed` reads rows of its own, which hold the gradient.
     """
 
-    def __init__(self, name: str, embed: Embed, beta1: float, average: Tensor | None) -> None:
+    def __init__(self, name: str, embed: Embed, beta1: float, average: Tensor | None, depth: int = 0) -> None:
         self.name, self.embed, self.beta1, self.average = name, embed, beta1, average
+        self.group: dict[str, Any] = {"params": [embed.weight], "depth": depth, "lr": 0.0}
+        """As an optimiser's, for optim.set_rates."""
         table = embed.weight.detach()
         self.m, self.v = torch.zeros_like(table), torch.zeros_like(table)
         self.last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
@@ -72,7 +75,7 @@ class LazyAdam:
             if torch.equal(rows, others):
                 return numbers, places, padding
         self.catch_up(rows)
-        numbers = self.embed.weight.detach()[rows].requires_grad_()
+        numbers = self.embed.weight.detach()[rows].requires_grad_(self.embed.weight.requires_grad)
         self.read.append((rows, numbers))
         return numbers, places, padding
 
@@ -149,8 +152,9 @@ def tables(network: nn.Module, config: TrainConfig, average: Average | None) -> 
         return []
     found = {name: module for name, module in network.named_modules() if isinstance(module, Embed)}
     kept = {} if average is None else average.tensors
+    depth = optim.depths(network)
     return [
-        LazyAdam(weight, embed, config.momentum, kept.get(weight))
+        LazyAdam(weight, embed, config.momentum, kept.get(weight), depth[weight])
         for name, embed in found.items()
         for weight in [f"{name}.weight".removeprefix(".")]
         if embed.by_rows and embed.weight.requires_grad

@@ -243,11 +243,12 @@ class _Training:
     def _step(self, rows: np.ndarray) -> None:
         state, began = self.state, time.monotonic()
         lr = optim.rate(state.step, self.total, self.config, state.halvings)
-        optim.set_rate(self.optimizer, lr)
+        groups = [*self.optimizer.param_groups, *(table.group for table in self.tables)]
+        optim.set_rates(groups, lr, state.step, self.total, self.config)
         value, count, tokens, norm = self._gradient(rows)
         self.optimizer.step()
         for table in self.tables:
-            table.step(lr, 0.0 if self.average is None else self.average.decay_at(state.step))
+            table.step(table.group["lr"], 0.0 if self.average is None else self.average.decay_at(state.step))
         if self.average is not None:
             self.average.update(state.step, but=self.by_rows)
         state.step, state.position = state.step + 1, state.position + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from echoic.core.config import TrainConfig
 from echoic.core.errors import ConfigError, show
 from echoic.layers.embed import Embed
+from echoic.layers.stack import Stack
 
 
 def optimiser(network: nn.Module, config: TrainConfig, but: Collection[str] = ()) -> torch.optim.Optimizer:
@@ -37,7 +39,13 @@ def optimiser(network: nn.Module, config: TrainConfig, but: Collection[str] = ()
     decayed = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
     plain = [p for p in trained if p.ndim <= 1 or id(p) in embeddings]
     parts = [(decayed, config.weight_decay), (plain, 0.0)]
-    groups = [{"params": params, "weight_decay": decay} for params, decay in parts if params]
+    depth = {id(p): place for p, place in zip(network.parameters(), depths(network).values(), strict=True)}
+    groups = [
+        {"params": inside, "weight_decay": decay, "depth": place}
+        for params, decay in parts
+        for place in sorted(set(depth.values()))
+        if (inside := [p for p in params if depth[id(p)] == place])
+    ]
     fused = all(p.device.type in ("cpu", "cuda") for p in trained)  # one pass over memory instead of about ten
     match config.optimizer:
         case "adam":
@@ -70,9 +78,32 @@ def rate(step: int, total: int, config: TrainConfig, halvings: int = 0) -> float
             return config.lr * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = value
+def depths(network: nn.Module) -> dict[str, int]:
+    """{parameter: its layer, counted down from the output}: 0 is what stands above the recurrent layers, 1 the
+    topmost of these, and an embedding table lies under the lowest."""
+    place = dict.fromkeys((name for name, _ in network.named_parameters()), 0)
+    deepest = 0
+    for name, stack in network.named_modules():
+        if isinstance(stack, Stack):
+            deepest = max(deepest, stack.layers)
+            for kind, each in (("cells", stack.directions), ("norms", 1)):
+                for i, module in enumerate(getattr(stack, kind)):
+                    inside = f"{name}.{kind}.{i}.".removeprefix(".")
+                    place |= {inside + own: stack.layers - i // each for own, _ in module.named_parameters()}
+    for name, module in network.named_modules():
+        if isinstance(module, Embed):
+            place[f"{name}.weight".removeprefix(".")] = deepest + 1
+    return place
+
+
+def set_rates(groups: Iterable[dict[str, Any]], rate: float, step: int, total: int, config: TrainConfig) -> None:
+    """Gives each group the rate of its depth at this step, `rate` being the output's. One that is frozen still
+    has the rate 0, and gets no gradient."""
+    for group in groups:
+        frozen = config.unfreeze > 0.0 and step < round(group["depth"] * config.unfreeze * total)
+        group["lr"] = 0.0 if frozen else rate / config.layer_rate ** group["depth"]
+        for parameter in group["params"]:
+            parameter.requires_grad_(not frozen)
 
 
 def clip(tensors: Iterable[Tensor], limit: float) -> float:

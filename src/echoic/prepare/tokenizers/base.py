@@ -53,6 +53,12 @@ class Tokenizer(ABC):
     def fit(cls, texts: Sequence[str], config: TextConfig, said: Said) -> Self:
         """Fitted on training texts; the same for every order of them. Raises DataError if nothing is left to know."""
 
+    def with_tokens(self, texts: Sequence[str], config: TextConfig, said: Said) -> Self:
+        """This tokenizer, with the tokens of `texts` that it does not know behind those it does. One that reads any
+        text in pieces it knows has nothing to add."""
+        del texts, config, said
+        return self
+
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """(T,) int32 ids of each text; T is 0 where a text has no token."""
@@ -104,6 +110,14 @@ def capped(ranked: list[str], config: TextConfig, said: Said) -> list[str]:
     if len(ranked) > room:
         said(f"vocabulary capped: {room:,} of {len(ranked):,} tokens kept (text.max_vocab={config.max_vocab})")
     return [*SPECIALS, *ranked[:room]]
+
+
+def joined(known: list[str], found: list[str], config: TextConfig, said: Said) -> list[str]:
+    """The `known` vocabulary and behind it what else was `found`, as far as `max_vocab` leaves room; said."""
+    before = set(known)
+    new = [token for token in found if token not in before][: max(0, config.max_vocab - len(known))]
+    said(f"vocabulary: {len(known):,} tokens of the base, {len(new):,} new")
+    return [*known, *new]
 
 
 def room_for_bytes(config: TextConfig, kind: str) -> None:
@@ -229,6 +243,10 @@ class ListedTokenizer(Tokenizer):
     def __init__(self, vocabulary: list[str], lowercase: bool) -> None:
         self.vocabulary = checked_vocabulary(vocabulary)
         self.lowercase = lowercase
+
+    def with_tokens(self, texts: Sequence[str], config: TextConfig, said: Said) -> Self:
+        found = type(self).fit(texts, config, said).vocabulary
+        return type(self)(joined(self.vocabulary, found, config, said), self.lowercase)
 
     def to_json(self) -> bytes:
         return own_json(vocabulary=self.vocabulary, lowercase=self.lowercase)

@@ -23,7 +23,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from echoic.core.config import TextConfig
 from echoic.core.registry import register
 from echoic.core.types import SPECIALS
-from echoic.prepare.tokenizers.base import RustTokenizer, Said, capped, surfaces
+from echoic.prepare.tokenizers.base import RustTokenizer, Said, capped, joined, surfaces
 
 _ELEMENTS = (
     "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|font|h[1-6]|head|hr|html|i|img|ins|"
@@ -65,6 +65,10 @@ class Words(RustTokenizer):
         tag = text.rfind("<", 0, last)
         closed = 0 <= text.find(">", max(tag, 0)) < last
         return last if tag < 0 or closed or not _OPEN.match(text, tag) else tag
+
+    def with_tokens(self, texts: Sequence[str], config: TextConfig, said: Said) -> Words:
+        vocabulary = joined(self.vocabulary, Words.fit(texts, config, said).vocabulary, config, said)
+        return Words(_rust({word: i for i, word in enumerate(vocabulary)}, config.lowercase))
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join(surfaces(self.vocabulary, ids))
