@@ -50,6 +50,7 @@ EXTRAS = {
     "onnx": "train",
     "rjieba": "zh",
     "optuna": "tune",
+    "sacrebleu": "translate",
 }
 """{module: the extra of this package that installs it}"""
 

@@ -44,6 +44,8 @@ def predict(
     min_confidence: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Below this probability the model abstains.")
     ] = None,
+    beam: Annotated[int | None, typer.Option(min=1, help="A translator keeps this many hypotheses; 1: greedy.")] = None,
+    n_best: Annotated[int | None, typer.Option(min=1, help="A translator gives this many answers.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
     """Ask a model: one answer for every text.
@@ -56,12 +58,12 @@ def predict(
     for number, text in enumerate(texts or [], 1):
         whole(text, number)
     model = open_model(run, device)
-    options: dict[str, Any] = {} if min_confidence is None else {"min_confidence": min_confidence}
+    options = _options(model, {"min_confidence": min_confidence}, {"beam_size": beam, "n_best": n_best})
     if input is None:
-        _show([record_dict(r) for r in model.predict(texts or [], **options)], talk.json)
+        _show([record_dict(r) for r in _heard(model.predict(texts or [], **options), talk.quiet)], talk.json)
         return
     texts_in = texts_of(model, input, reading, talk.quiet)
-    records = (record_dict(r) for r in model.predict_stream(texts_in, **options))
+    records = (record_dict(r) for r in _heard(model.predict_stream(texts_in, **options), talk.quiet))
     if output is None:
         for record in records:
             _show_one(record, talk.json)
@@ -71,6 +73,25 @@ def predict(
         say_json({"output": show(output, 4096), "predictions": count})
     elif not talk.quiet:
         hint(f"{count:,} answers in {show(output, 200)}")
+
+
+def _options(model: Model, decided: Mapping[str, Any], translated: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for. Raises UsageError for an option of another kind of task."""
+    fits, other = (translated, decided) if model.task.pairs else (decided, translated)
+    if wrong := next((name for name, value in other.items() if value is not None), None):
+        what = "a translator" if model.task.pairs else "this model"
+        raise UsageError(
+            f"{what} knows no --{wrong.removesuffix('_size').replace('_', '-')}; it does {model.config.task.kind}"
+        )
+    return {name: value for name, value in fits.items() if value is not None}
+
+
+def _heard(records: Iterable[Each], quiet: bool) -> Iterator[Each]:
+    """The records as they pass; where a translator guesses, as its training held no such characters, it is said."""
+    for number, record in enumerate(records, 1):
+        if not quiet and (unseen := getattr(record, "unseen", None)):
+            hint(f"text {number}: a guess, as no training source held {show(unseen, 40)!r}")
+        yield record
 
 
 def texts_of(model: Model, source: str, reading: Reading, quiet: bool) -> Iterator[str]:
@@ -212,7 +233,7 @@ def _flat(record: Mapping[str, Any], separator: str) -> dict[str, Any]:
         if isinstance(value, Mapping):
             out |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
-            out[key] = separator.join(value) if isinstance(value, list) else "" if value is None else value
+            out[key] = separator.join(map(str, value)) if isinstance(value, list) else "" if value is None else value
     return out
 
 
