@@ -109,11 +109,11 @@ def _by_length(
 ) -> list[dict[str, Any]]:
     """BLEU of sources of like length, in the model's tokens."""
     group = np.searchsorted(LENGTHS, [len(row) for row in model.task.text.encode(sources)], side="right") - 1
-    out = []
+    chinese, out = translation.is_chinese(wanted), []
     for k, start in enumerate(LENGTHS):
         rows = np.flatnonzero(group == k)
         if len(rows):
-            bleu = translation.translation([said[i] for i in rows], [wanted[i] for i in rows])["bleu"]
+            bleu = translation.bleu([said[i] for i in rows], [wanted[i] for i in rows], chinese)
             out.append({"tokens": start, "rows": len(rows), "bleu": bleu})
     return out
 

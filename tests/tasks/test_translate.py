@@ -16,6 +16,7 @@ from echoic.core.config import Config, describe
 from echoic.core.errors import BundleError, ConfigError, DataError, UsageError
 from echoic.core.types import EMPTY, PAD, UNKNOWN, Example
 from echoic.decode import beam
+from echoic.kernels import native
 from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import parted, take
 from echoic.model import load
@@ -62,6 +63,10 @@ def fit(*settings: str, **how: Any) -> pipeline.Journey:
 @cache
 def fitted(*settings: str) -> pipeline.Journey:
     return fit(*settings)
+
+
+def bits(network: torch.nn.Module) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in network.state_dict().items()}
 
 
 KINDS = [
@@ -139,7 +144,8 @@ def test_the_search_takes_its_options() -> None:
         assert len(record.translations) == 3
         assert record.translation == record.translations[0]
         assert record.scores == sorted(record.scores, reverse=True)
-    assert sum(r.score for r in wide) >= sum(r.score for r in greedy)
+    sums = [sum(r.score for r in model.predict(texts, beam_size=k, length_penalty=0.0)) for k in (1, 8)]
+    assert sums[0] < sums[1]
     begun = model.predict(texts, prefix="the dog")
     assert all(r.translation.startswith("the dog") for r in begun)
     short = model.predict(texts, max_ratio=0.5)
@@ -206,6 +212,7 @@ def test_a_setting_without_use_is_refused(key: str) -> None:
     }[type(default)]
     other = {
         "model.pool": "mean",
+        "model.segment": "64",
         "train.class_weights": "balanced",
         "train.augment": "swap",
         "model.attention": "dot",
@@ -233,13 +240,18 @@ def test_noise_of_all_steps_does_not_go_with_input_feeding(key: str) -> None:
     ],
 )  # fmt: skip
 def test_every_setting_changes_something(setting: str) -> None:
-    one, other = fitted("train.epochs=1"), fit("train.epochs=1", setting)
-    first, second = (j.model.network.state_dict() for j in (one, other))
-    assert (
-        first.keys() != second.keys()
-        or any(not torch.equal(first[k], second[k]) for k in first if first[k].shape == second[k].shape)
-        or any(first[k].shape != second[k].shape for k in first)
-    )
+    def everything(journey: pipeline.Journey) -> Any:
+        return journey.model.task.files(), bits(journey.model.network)
+
+    assert everything(fitted("train.epochs=1")) != everything(fit("train.epochs=1", setting))
+
+
+@pytest.mark.skipif(not native.has_bfloat16(), reason="this processor does not multiply bfloat16")
+def test_bfloat16_trains_and_answers_in_float32() -> None:
+    journey = fit("train.bfloat16=true")
+    assert bits(journey.model.network) != bits(fitted().model.network)
+    assert all(each.dtype == torch.float32 for each in journey.model.network.state_dict().values())
+    assert len(journey.model.predict(["ein Hund"])) == 1
 
 
 def test_every_option_is_tried() -> None:
@@ -281,7 +293,7 @@ def test_one_mask_holds_for_all_steps() -> None:
 
 @pytest.mark.parametrize("settings", [KINDS[0], KINDS[3]], ids=" ".join)
 def test_a_killed_run_ends_in_the_same_bits(settings: tuple[str, ...], tmp_path: Path) -> None:
-    wanted = fit(*settings).model.network.state_dict()
+    wanted = bits(fit(*settings).model.network)
 
     class Stop(Exception):
         pass
@@ -294,8 +306,7 @@ def test_a_killed_run_ends_in_the_same_bits(settings: tuple[str, ...], tmp_path:
     every = (*settings, "train.checkpoint_seconds=0")
     with pytest.raises(Stop):
         fit(*every, run=tmp_path, watch=Watch())
-    again = fit(*every, run=tmp_path, resume=True).model.network.state_dict()
-    assert {k: v.numpy().tobytes() for k, v in again.items()} == {k: v.numpy().tobytes() for k, v in wanted.items()}
+    assert bits(fit(*every, run=tmp_path, resume=True).model.network) == wanted
 
 
 @pytest.mark.parametrize("settings", [KINDS[0], KINDS[3]], ids=" ".join)

@@ -74,11 +74,11 @@ class Found:
     ids: tuple[int, ...]
     """Without the beginning and the end."""
     log_p: float
-    """Of its tokens, and of the end if it `ended`."""
+    """Of its tokens and of the end, which its limit may have forced."""
     score: float
     """What it is ranked by."""
     ended: bool
-    """False where its limit cut it off."""
+    """Whether it ended before its limit."""
 
 
 @dataclass

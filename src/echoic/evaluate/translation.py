@@ -45,39 +45,44 @@ def translation(said: Sequence[str], wanted: Sequence[str]) -> dict[str, Any]:
     (case folded), rouge1, rouge2, rougeL (0 to 1), and the two lengths' ratio."""
     metrics = _sacrebleu()
     chinese = is_chinese(wanted)
-    bleu, folded, chrf = _bleu(chinese), _bleu(chinese, lowercase=True), metrics.CHRF()
-    cased = bleu.corpus_score(list(said), [list(wanted)])
+    whole, folded, chrf = _bleu(chinese), _bleu(chinese, lowercase=True), metrics.CHRF()
+    cased = whole.corpus_score(list(said), [list(wanted)])
     return {
         "bleu": cased.score,
         "bleu_lc": folded.corpus_score(list(said), [list(wanted)]).score,
         "chrf": chrf.corpus_score(list(said), [list(wanted)]).score,
         "length_ratio": cased.sys_len / max(1, cased.ref_len),
         **rouge(said, wanted, chinese),
-        "signatures": {"bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())},
+        "signatures": {"bleu": str(whole.get_signature()), "chrf": str(chrf.get_signature())},
     }
+
+
+def bleu(said: Sequence[str], wanted: Sequence[str], chinese: bool) -> float:
+    """BLEU alone, 0 to 100."""
+    return float(_bleu(chinese).corpus_score(list(said), [list(wanted)]).score)
 
 
 def bleu_difference(said: Sequence[str], other: Sequence[str], wanted: Sequence[str]) -> Paired:
     """The difference in BLEU of two systems on the same texts, by a paired bootstrap (Koehn 2004)."""
-    bleu = _bleu(is_chinese(wanted))
-    counts = [_counts(bleu, each, wanted) for each in (said, other)]
+    single = _bleu(is_chinese(wanted), effective_order=True)  # for single texts; their counts are the same
+    counts = [_counts(single, each, wanted) for each in (said, other)]
 
     def score(rows: np.ndarray, _: np.ndarray) -> float:
         total = rows.sum(0).tolist()
         correct, every, (own, right) = total[:ORDER], total[ORDER : 2 * ORDER], total[2 * ORDER :]
-        return float(bleu.compute_bleu(correct, every, own, right, max_ngram_order=ORDER).score)
+        return float(single.compute_bleu(correct, every, own, right, max_ngram_order=ORDER).score)
 
     return paired_bootstrap(score, counts[0], counts[1], np.zeros(len(wanted)))
 
 
-def _counts(bleu: Any, said: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+def _counts(single: Any, said: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
     """(N, 10) of each text: n-grams that are right, n-grams, its length, the reference's."""
-    found = [bleu.sentence_score(a, [b]) for a, b in zip(said, wanted, strict=True)]
+    found = [single.sentence_score(a, [b]) for a, b in zip(said, wanted, strict=True)]
     return np.array([[*f.counts, *f.totals, f.sys_len, f.ref_len] for f in found], np.int64)
 
 
-def _bleu(chinese: bool, lowercase: bool = False) -> Any:
-    return _sacrebleu().BLEU(tokenize="zh" if chinese else "13a", lowercase=lowercase, effective_order=False)
+def _bleu(chinese: bool, **more: Any) -> Any:
+    return _sacrebleu().BLEU(tokenize="zh" if chinese else "13a", **more)
 
 
 def _sacrebleu() -> Any:

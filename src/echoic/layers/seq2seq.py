@@ -60,7 +60,7 @@ class Written(NamedTuple):
 
     memory: Memory
     owner: Tensor
-    """(N,) the source of each."""
+    """(N,) the source of each, rising; every source has one at least."""
     below: list[Any]
     above: list[Any]
     context: Tensor
@@ -137,7 +137,8 @@ class Seq2Seq(nn.Module):
 
     def begin(self, memory: Memory) -> Written:
         """One hypothesis a source, before its first token."""
-        vectors = iter(torch.tanh(self.start(memory.last)).split(self.model.hidden, 1))
+        start = torch.tanh(self.start(memory.last)).to(memory.last.dtype)  # autocast has bfloat16, states are not
+        vectors = iter(torch.split(start, self.model.hidden, 1))
         below, above = ([_first(cell, len(memory.last), vectors) for cell in s.cells] for s in self._decoder)
         owner = torch.arange(len(memory.last), device=memory.last.device)
         return Written(memory, owner, below, above, torch.zeros_like(memory.last))
@@ -150,11 +151,20 @@ class Seq2Seq(nn.Module):
         weights = scores.masked_fill(~memory.valid[:, None], -math.inf).softmax(2)
         return torch.bmm(weights, memory.keys), weights
 
+    def _attend_each(self, state: Written, queries: Tensor) -> tuple[Tensor, Tensor | None]:
+        """queries (N, 1, H) of N hypotheses: those of one source ask it together, so that no key is copied."""
+        counts = torch.bincount(state.owner)
+        rank = torch.arange(len(state.owner), device=counts.device) - (counts.cumsum(0) - counts)[state.owner]
+        together = queries.new_zeros(len(counts), int(counts.max()), queries.shape[2])
+        contexts, weights = self.attend(state.memory, together.index_put((state.owner, rank), queries[:, 0]))
+        at = state.owner, rank
+        return contexts[at][:, None], None if weights is None else weights[at][:, None]
+
     def _slices(self, projected: Tensor, queries: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows that additive attention scores together, as its inner layer is (B, U, S, A)."""
         each = queries.shape[1] * projected.shape[1] * projected.shape[2]
         size = len(queries) if self.kind == "dot" else max(1, ENERGIES // max(1, each))
-        return zip(projected.split(max(1, size)), queries.split(max(1, size)), strict=True)
+        return zip(torch.split(projected, max(1, size)), torch.split(queries, max(1, size)), strict=True)
 
     # The target
 
@@ -179,7 +189,7 @@ class Seq2Seq(nn.Module):
         shape, rate = (len(x), 1, self.stack.above.input_size), self.model.dropout_layers
         mask = noise.mask(shape, rate, x.dtype) if noise is not None and rate else None
         states, weights = [], []
-        for each in x.split(1, 1):
+        for each in torch.split(x, 1, 1):
             out, attention, state = self.advance(each, state, noise, mask)
             states.append(out)
             weights.append(attention)
@@ -195,7 +205,7 @@ class Seq2Seq(nn.Module):
         if self.input_feeding:
             x = torch.cat([x, state.context[:, None]], 2)
         h, below = self.stack.below(x, None, state.below, noise)
-        contexts, weights = self.attend(_of(state.memory, state.owner), h)
+        contexts, weights = self._attend_each(state, h)
         joined = torch.cat([h, contexts], 2)
         s, above = self.stack.above(joined if mask is None else joined * mask, None, state.above, noise)
         return torch.cat([s, contexts], 2), weights, state._replace(below=below, above=above, context=contexts[:, 0])
@@ -220,7 +230,7 @@ class Seq2Seq(nn.Module):
         """(N, H + K), (N,) -> (N, 3) float64: -log p of each token, 1, whether it was the likeliest."""
         size = max(1, LOGITS // len(self.bias))
         out = []
-        for part, right in zip(states.split(size), wanted.split(size), strict=True):
+        for part, right in zip(torch.split(states, size), torch.split(wanted, size), strict=True):
             logits = self.logits(part).float()
             nats = F.cross_entropy(logits, right, reduction="none")
             out.append(torch.stack([nats, torch.ones_like(nats), (logits.argmax(1) == right).float()], 1).double())
@@ -253,19 +263,16 @@ def _first(cell: Any, rows: int, vectors: Iterator[Tensor]) -> Any:
     return state._replace(**{name: next(vectors) for name in _vectors(cell)})
 
 
-def _of(memory: Memory, owner: Tensor) -> Memory:
-    """The memory of each hypothesis; itself where every source has just one."""
-    if len(owner) == len(memory.keys) and bool((owner == torch.arange(len(owner), device=owner.device)).all()):
-        return memory
-    return Memory(*(each.index_select(0, owner) for each in memory))
-
-
 def take(state: Written, places: np.ndarray) -> Written:
-    """Where the hypotheses at `places` stand."""
+    """Where the hypotheses at `places` stand; sources without one are forgotten."""
     if len(places) == len(state.owner) and bool((places == np.arange(len(places))).all()):
         return state
     at = torch.from_numpy(places).to(state.owner.device)
     below, above = (
         [type(s)(*(t.index_select(0, at) for t in s)) for s in states] for states in (state.below, state.above)
     )
-    return Written(state.memory, state.owner[at], below, above, state.context.index_select(0, at))
+    sources, owner = torch.unique_consecutive(state.owner[at], return_inverse=True)
+    memory = state.memory
+    if len(sources) < len(memory.keys):
+        memory = Memory(*(each.index_select(0, sources) for each in memory))
+    return Written(memory, owner, below, above, state.context.index_select(0, at))

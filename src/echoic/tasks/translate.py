@@ -47,8 +47,8 @@ STEP_BY_STEP = ("model.variational", "model.candidate", "model.zoneout", "model.
 """Noise that holds for all steps, or needs all of them: not with task.input_feeding."""
 
 SETTINGS, TARGET = "translate.json", "target."
-ALIVE, GATHERED = 320, 1 << 16
-"""Hypotheses in a step of the search, and keys that are gathered for them, at most; change speed and memory, no answer."""
+ALIVE, SCORED = 320, 1 << 16
+"""Hypotheses in a step of the search, and pairs of one and a source token, at most; change speed and memory, no answer."""
 
 
 class Options(Section):
@@ -266,8 +266,10 @@ class Translate(Rows):
         Raises UsageError for a number that makes no sense, DataError for a text of more than text.max_tokens.
         """
         never = (PAD, UNKNOWN)
+        if n_best < 1:
+            raise UsageError(f"n_best {show(n_best)}: wants a number of at least 1")
         how = beam.Search(
-            max(beam_size, n_best) if n_best > 0 else 0, length_penalty, coverage_penalty, no_repeat, never
+            beam_size if beam_size < 1 else max(beam_size, n_best), length_penalty, coverage_penalty, no_repeat, never
         )
         drawn = How(temperature, top_k, top_p, forbidden=never) if temperature else None
         if max_ratio is not None and not 0 < max_ratio < math.inf:
@@ -284,7 +286,7 @@ class Translate(Rows):
         found: list[list[beam.Found]] = [[] for _ in rows]
         asked = [i for i, text in enumerate(inputs) if text.strip()]
         lengths = np.array([len(rows[i]) for i in asked], np.int64)
-        for index in buckets.plan(lengths, max(1, ALIVE // how.beam), max(1, GATHERED // how.beam)):
+        for index in buckets.plan(lengths, max(1, ALIVE // how.beam), max(1, SCORED // how.beam)):
             chosen = [asked[i] for i in index]
             state, most = self.begin(network, [rows[i] for i in chosen]), np.array([limits[i] for i in chosen])
             prefixes = [start] * len(chosen)
@@ -311,7 +313,7 @@ class Translate(Rows):
     def _record(self, text: str, found: Sequence[beam.Found], n_best: int) -> Translation:
         texts = [self.written.decode(each.ids) for each in found] or [""]
         scores = [each.score for each in found] or [0.0]
-        several = {"translations": texts, "scores": scores} if n_best > 1 else {}
+        several: dict[str, Any] = {"translations": texts, "scores": scores} if n_best > 1 else {}
         return Translation(
             text=text, translation=texts[0], score=scores[0], unseen=self.unseen(text) or None, **several
         )
