@@ -179,7 +179,9 @@ class Translate(Rows):
         """outputs (B, 3) -> (nats, tokens)."""
         return outputs[:, 0].sum(), int(outputs[:, 1].sum())
 
-    def learn(self, network: Seq2Seq, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
+    def learn(  # type: ignore[override]
+        self, network: Seq2Seq, batch: Batch, noise: Noise, carry: dict[str, Tensor]
+    ) -> tuple[Tensor, int]:
         """Cross entropy of every target token and end, label smoothed."""
         sources, lengths, targets, wanted, predicted = parted(*on_device(batch, network))
         with rounding(self.config):
