@@ -73,13 +73,13 @@ def test_an_empty_side_is_refused_or_dropped(tmp_path: Path) -> None:
 
 
 def test_one_column_cannot_be_both_sides(tmp_path: Path) -> None:
-    path = put(tmp_path / "p.csv", "de,en\nein,a\n")
+    path = put(tmp_path / "p.csv", "source,target\nein,a\n")
     with pytest.raises(UsageError, match="cannot be both sides"):
-        pairs(path, text="de", label="1")
-    with pytest.raises(DataError, match=r"no column 'ed'.*'de'"):
-        pairs(path, text="ed")
+        pairs(path, text="source", label="1")
+    with pytest.raises(DataError, match=r"no column 'sourc'.*'source'"):
+        pairs(path, text="sourc")
     with pytest.raises(UsageError, match="leave out --soft-labels"):
-        pairs(path, soft_labels=("de", "en"))
+        pairs(path, soft_labels=("source", "target"))
 
 
 def test_what_shares_a_side_stays_on_one_side_of_the_split() -> None:

@@ -70,7 +70,7 @@ def bleu_difference(said: Sequence[str], other: Sequence[str], wanted: Sequence[
     def score(rows: np.ndarray, _: np.ndarray) -> float:
         total = rows.sum(0).tolist()
         correct, every, (own, right) = total[:ORDER], total[ORDER : 2 * ORDER], total[2 * ORDER :]
-        return float(single.compute_bleu(correct, every, own, right, max_ngram_order=ORDER).score)
+        return float(single.compute_bleu(correct, every, own, right, smooth_method="exp", max_ngram_order=ORDER).score)
 
     return paired_bootstrap(score, counts[0], counts[1], np.zeros(len(wanted)))
 
