@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _DOOR = {
     "LanguageModel": "echoic.language_model",
     "SequenceClassifier": "echoic.estimators",
+    "Translator": "echoic.translator",
     "load": "echoic.pipeline",
     "train": "echoic.pipeline",
     "Config": "echoic.core.config",
@@ -27,6 +28,7 @@ __all__ = [
     "Example",
     "LanguageModel",
     "SequenceClassifier",
+    "Translator",
     "__version__",
     "load",
     "nn",

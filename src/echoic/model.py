@@ -22,6 +22,8 @@ from echoic.core.types import Example
 from echoic.evaluate.baselines import ARRAYS, Baseline
 from echoic.evaluate.ngram_model import FILE as NGRAMS
 from echoic.evaluate.ngram_model import NgramModel
+from echoic.evaluate.word_table import FILE as WORDS
+from echoic.evaluate.word_table import WordTable
 from echoic.read.keys import text_key
 from echoic.tasks.base import Dataset, Task
 
@@ -41,7 +43,8 @@ class Model:
     network: nn.Module
     about: dict[str, Any] = field(default_factory=dict)
     baseline: Any = None
-    """The simple model beside it: `evaluate.baselines.Baseline`, or for a language model `NgramModel`."""
+    """The simple model beside it: `evaluate.baselines.Baseline`, for a language model `NgramModel`, for a
+    translator `WordTable`."""
     seen: np.ndarray | None = None
     """Sorted 64-bit fingerprints of the training texts, so that an evaluation can tell which of its
     rows were trained on."""
@@ -57,7 +60,7 @@ class Model:
         _require_list(inputs)
         if len(inputs) == 0:
             return []
-        if self.task.streams:
+        if self.task.streams or self.task.pairs:
             return list(self.task.generate(self.network, inputs, **options))
         return list(self.task.decode(inputs, self.outputs(inputs), **options))
 
@@ -135,7 +138,7 @@ def _open(opened: bundle.Bundle, device: str) -> Model:
     config = config.model_copy(update={"device": device})
     task = registry.get("task", config.task.kind).from_files(opened.files, config)
     network = task.restore(load_tensors(opened.files["model.safetensors"]))
-    kinds: dict[str, Any] = {ARRAYS: Baseline, NGRAMS: NgramModel}
+    kinds: dict[str, Any] = {ARRAYS: Baseline, NGRAMS: NgramModel, WORDS: WordTable}
     found = next((kind for file, kind in kinds.items() if file in opened.files), None)
     baseline = None if found is None else found.from_files(opened.files)
     seen = np.frombuffer(opened.files["seen.bin"], "<u8") if "seen.bin" in opened.files else None

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import echoic
-from echoic import facts, language_facts, transplant
+from echoic import facts, language_facts, translate_facts, transplant
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
@@ -31,6 +31,7 @@ from echoic.evaluate.intervals import mcnemar, wilson
 from echoic.evaluate.language import language
 from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
 from echoic.evaluate.report import write_report
+from echoic.evaluate.translation import forced
 from echoic.facts import Journey
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.text import choose
@@ -49,7 +50,7 @@ from echoic.train.progress import Silent, Watcher, watcher
 if TYPE_CHECKING:
     from echoic.distilling import Teacher
 
-MEASURES = {"classification": classification, "language": language}
+MEASURES = {"classification": classification, "language": language, "forced": forced}
 
 __all__ = ["Journey", "evaluate", "fit", "fit_baseline", "load", "train", "watcher"]
 
@@ -201,7 +202,8 @@ def train(
             said(note)
 
         parts, tables = (read or read_parts)(data, valid, config, hear)
-        findings = check_parts(parts)
+        pairs = registry.get("task", config.task.kind).pairs
+        findings = check_parts(translate_facts.unlabelled(parts) if pairs else parts)
         for finding in findings:
             if finding.level == "error":
                 raise DataError(f"{show(data)}: {finding.code}: {finding.message}")
@@ -248,14 +250,17 @@ def _finish(
             )
     model, valid = journey.model, journey.valid
     assert valid.targets is not None
-    streams = model.task.streams
+    streams, pairs = model.task.streams, model.task.pairs
     if streams:
         model.baseline = language_facts.fit_baseline(journey, notes.append)
         scores = language_facts.score(model, valid, journey.valid_outputs)
+    elif pairs:
+        model.baseline = translate_facts.fit_baseline(parts["train"], notes.append)
+        scores, _ = translate_facts.score(model, parts["valid"], journey.valid_outputs, translate_facts.SAMPLE)
     else:
         model.baseline = fit_baseline(model.task, parts, notes.append)
         scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
-    tell = language_facts if streams else facts
+    tell: Any = language_facts if streams else translate_facts if pairs else facts
     summary = tell.summary(journey, scores, findings) | {
         "data": {
             "path": show(sources["train"], 4096),
@@ -268,7 +273,8 @@ def _finish(
     if not streams:
         columns = {"text": tables["train"].text, "label": tables["train"].label}
         model.config = model.config.model_copy(update={"data": model.config.data.model_copy(update=columns)})
-        summary["labels"] = model.task.names
+        if not pairs:
+            summary["labels"] = model.task.names
     model.about |= summary
     model.save(out / "bundle")
     page = tell.report(journey, scores, parts, findings, notes, summary, out)
@@ -287,8 +293,9 @@ def read_parts(
 ) -> tuple[dict[str, list[Example]], dict[str, Table]]:
     """The training and the validation part: from two files, or split from one, classes in proportion;
     running text is cut where it stands."""
-    if registry.get("task", config.task.kind).streams:
-        return language_facts.read_parts(data, valid, config, said)
+    task = registry.get("task", config.task.kind)
+    if task.streams or task.pairs:
+        return (language_facts if task.streams else translate_facts).read_parts(data, valid, config, said)
     separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
     table = read_table(data, config.data, said=said, label_separator=separator)
     require_trainable(table.examples, config.data.min_class_count, show(data))
@@ -365,6 +372,8 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     task = model.task
     if task.streams:
         return language_facts.evaluate(model, examples)
+    if task.pairs:
+        return translate_facts.evaluate(model, examples)
     data = task.encode(examples)
     outputs = map_batches(lambda x, n: [model.network(x, n)], data, task, model.config)[0]
     inputs = [e.input for e in examples]

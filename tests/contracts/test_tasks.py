@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ from echoic.core.errors import UsageError
 from echoic.core.types import PAD, Example
 from echoic.explain.faithful import measure
 from echoic.layers.dropout import Noise
+from echoic.model import map_batches
 from echoic.pipeline import Journey
 
 SETTINGS = {
@@ -148,6 +149,31 @@ LANGUAGE: dict[str, Any] = {
     "counted": lambda outputs: int(outputs[:, 1].sum()),
 }
 
+# The toy of translate
+
+GERMAN = {"ein": "a", "hund": "dog", "mann": "man", "sieht": "sees", "ball": "ball", "rot": "red"}
+
+
+def backwards(rows: int, seed: int) -> list[Example]:
+    """Each word translated, in reverse order, so that only who looks at the source's end can begin."""
+    draws = np.random.default_rng(seed)
+    chosen = [draws.choice(list(GERMAN), int(draws.integers(1, 5))).tolist() for _ in range(rows)]
+    return [
+        Example(" ".join(words), " ".join(GERMAN[w] for w in reversed(words)), None, i)
+        for i, words in enumerate(chosen, 1)
+    ]
+
+
+def all_right(task: Any, targets: np.ndarray) -> np.ndarray:
+    return np.stack([np.zeros(len(targets)), targets, targets], 1)
+
+
+PAIRS: dict[str, Any] = {
+    "worse": lambda outputs: outputs + np.array([1.0, 0.0, -1.0]),
+    "constant": lambda outputs: np.stack([outputs[:, 1] * np.log(7), outputs[:, 1], np.ones(len(outputs))], 1),
+    "counted": lambda outputs: int(outputs[:, 1].sum()),
+}
+
 HARD = {"accuracy": 1.0, "macro_f1": 1.0, "micro_f1": 1.0, "ece": 0.0, "brier": 0.0}
 
 TOYS = [
@@ -166,6 +192,23 @@ TOYS = [
         {"model.hidden": 32, "task.bptt": 48, "train.updates": 400, "train.batch_size": 8},
         **LANGUAGE,
     ),
+    Toy(
+        "translate",
+        "backwards",
+        backwards,
+        all_right,
+        {"loss": 0.0, "perplexity": 1.0, "token_accuracy": 1.0},
+        0.35,
+        0.85,
+        {
+            "text.tokenizer": "words",
+            "model.hidden": 24,
+            "model.variational": 0.0,
+            "model.dropout_layers": 0.1,
+            "train.updates": 250,
+        },
+        **PAIRS,
+    ),
     Toy("classify", "soft", soft_labels, log_probabilities, {"accuracy": 1.0, "divergence": 0.0}, 0.5, 0.95, {}, False),
 ]
 
@@ -182,6 +225,11 @@ def trained(toy_name: str) -> Trained:
     journey = pipeline.fit(toy.make(160, 0), toy.make(60, 1), config_of(toy))
     torch.set_num_threads(before)
     return Trained(toy, journey, toy.make(60, 2))
+
+
+def outputs_of(model: Any, examples: Sequence[Example]) -> np.ndarray:
+    """The network's outputs for whole examples: where a target is written, they are of it."""
+    return map_batches(lambda x, n: [model.network(x, n)], model.task.encode(examples), model.task, model.config)[0]
 
 
 # The checks
@@ -211,7 +259,7 @@ def check_a_perfect_prediction_scores_perfectly(it: Trained) -> None:
 def check_it_beats_the_dummy(it: Trained) -> None:
     model = it.journey.model
     data = model.task.encode(it.test)
-    scores = model.task.metrics(model.outputs([e.input for e in it.test]), data.targets, pipeline.MEASURES)
+    scores = model.task.metrics(outputs_of(model, it.test), data.targets, pipeline.MEASURES)
     constant = it.toy.constant(it.toy.perfect(model.task, data.targets))
     dummy = model.task.metrics(constant, data.targets, pipeline.MEASURES)[model.task.monitor]
     assert scores[model.task.monitor] >= it.toy.reaches > max(dummy, it.toy.dummy) + 0.1
@@ -219,11 +267,12 @@ def check_it_beats_the_dummy(it: Trained) -> None:
 
 def check_the_batch_is_irrelevant(it: Trained) -> None:
     """Alone, together, in another order, behind a long text: the same outputs."""
-    model, inputs = it.journey.model, [e.input for e in it.test[:12]]
-    together = model.outputs(inputs)
-    alone = np.concatenate([model.outputs([each]) for each in inputs])
+    model, some = it.journey.model, it.test[:12]
+    together = outputs_of(model, some)
+    alone = np.concatenate([outputs_of(model, [each]) for each in some])
     np.testing.assert_allclose(alone, together, atol=1e-5, rtol=0)
-    beside = model.outputs([" ".join(map(str, inputs * 4)), *inputs[::-1]])[1:][::-1]
+    long = replace(some[0], input=" ".join(str(e.input) for e in some * 4))
+    beside = outputs_of(model, [long, *some[::-1]])[1:][::-1]
     np.testing.assert_allclose(beside, together, atol=1e-5, rtol=0)
 
 

@@ -43,6 +43,14 @@ def test_dot_is_luongs_product_scaled(generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("kind", [Additive, Dot])
+def test_all_queries_at_once_are_one_by_one(kind: type, generator: torch.Generator) -> None:
+    score = kind(K, Q)
+    keys, queries = torch.randn(B, T, K, generator=generator), torch.randn(B, 7, Q, generator=generator)
+    one_by_one = torch.stack([score(keys, query) for query in queries.unbind(1)], 1)
+    assert torch.allclose(score(keys, queries), one_by_one, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Additive, Dot])
 def test_a_learned_query_is_shared_by_the_rows(kind: type, generator: torch.Generator) -> None:
     keys = torch.randn(1, T, K, generator=generator).expand(B, T, K)
     scores = kind(K)(keys)

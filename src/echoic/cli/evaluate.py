@@ -27,10 +27,13 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as a page, too.")] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the drawings as a picture, too.")] = None,
 ) -> None:
-    """Score a model on labelled rows, beside the majority class and TF-IDF."""
+    """Score a model on labelled rows, on text or on pairs, beside the simple thing."""
     model = open_model(run, device)
     if model.task.streams:
         _evaluate_running_text(model, data, reading, talk, html, png)
+        return
+    if model.task.pairs:
+        _evaluate_pairs(model, data, reading, talk, html, png)
         return
     from echoic import pipeline
     from echoic.evaluate.png import write_png
@@ -75,6 +78,36 @@ def _evaluate_running_text(
     render(facts.table())
     if (share := scores.get("seen_share", 0.0)) > 0.01:
         say(f"\n{share:.0%} of the characters stand in lines that were used in training or validation")
+
+
+def _evaluate_pairs(model: Model, data: str, reading: Reading, talk: Talk, html: Path | None, png: Path | None) -> None:
+    from echoic import translate_facts
+    from echoic.evaluate.report import write_report
+    from echoic.read.columns import Columns
+    from echoic.read.pairs import read_pairs
+
+    if png is not None:
+        raise UsageError("--png draws a classifier's scores; a translator has a page: --html FILE")
+    trained = model.config.data
+    columns = reading.over(trained.model_copy(update={"text": None, "label": None, "group": None}))
+    like = Columns(trained.text, trained.label) if trained.text else None
+    table = read_pairs(data, columns, said=listener(talk.quiet), like=like)
+    scores = translate_facts.evaluate(model, table.examples)
+    facts = translate_facts.score_facts(model, scores, Path(data).name, "given")
+    if html is not None:
+        write_report(html, facts)
+    if talk.json:
+        say_json(scores)
+        return
+    render(facts.table())
+    say(f"\n{scores['signatures']['bleu']}")
+    if seen := scores.get("seen_in_training"):
+        rest = (
+            f"; on the other {scores['unseen']['examples']:,} BLEU is {scores['unseen']['bleu']:.1f}"
+            if "unseen" in scores
+            else ""
+        )
+        say(f"{seen:,} of these sources were used in training or validation{rest}")
 
 
 def open_model(run: str, device: str | None = None) -> Model:

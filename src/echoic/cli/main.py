@@ -52,6 +52,7 @@ EXTRAS = {
     "optuna": "tune",
     "fastapi": "serve",
     "uvicorn": "serve",
+    "sacrebleu": "translate",
 }
 """{module: the extra of this package that installs it}"""
 

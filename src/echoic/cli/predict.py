@@ -45,6 +45,8 @@ def predict(
     min_confidence: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Below this probability the model abstains.")
     ] = None,
+    beam: Annotated[int | None, typer.Option(min=1, help="A translator keeps this many hypotheses; 1: greedy.")] = None,
+    n_best: Annotated[int | None, typer.Option(min=1, help="A translator gives this many answers.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
     """Ask a model: one answer for every text.
@@ -57,12 +59,12 @@ def predict(
     for number, text in enumerate(texts or [], 1):
         whole(text, number)
     model = open_answering(run, device, listener(talk.quiet))
-    options: dict[str, Any] = {} if min_confidence is None else {"min_confidence": min_confidence}
+    options = _options(model, {"min_confidence": min_confidence}, {"beam_size": beam, "n_best": n_best})
     if input is None:
-        _show([record_dict(r) for r in model.predict(texts or [], **options)], talk.json)
+        _show([record_dict(r) for r in _heard(model.predict(texts or [], **options), talk.quiet)], talk.json)
         return
     texts_in = texts_of(model, input, reading, talk.quiet)
-    records = (record_dict(r) for r in model.predict_stream(texts_in, **options))
+    records = (record_dict(r) for r in _heard(model.predict_stream(texts_in, **options), talk.quiet))
     if output is None:
         for record in records:
             _show_one(record, talk.json)
@@ -91,6 +93,23 @@ def open_answering(run: str, device: str | None, said: Callable[[str], None]) ->
                 said(f"NumPy computes the recurrence, slowly: {why_numpy}")
             return predictor
     return open_model(run, device)
+
+
+def _options(model: Predictor | Model, decided: Mapping[str, Any], translated: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for. Raises UsageError for an option of another kind of task."""
+    kind = model.config.task.kind
+    fits, other = (translated, decided) if kind == "translate" else (decided, translated)
+    if wrong := next((name for name, value in other.items() if value is not None), None):
+        raise UsageError(f"a model for {kind} knows no --{wrong.removesuffix('_size').replace('_', '-')}")
+    return {name: value for name, value in fits.items() if value is not None}
+
+
+def _heard(records: Iterable[Each], quiet: bool) -> Iterator[Each]:
+    """The records as they pass; where a translator guesses, as its training held no such characters, it is said."""
+    for number, record in enumerate(records, 1):
+        if not quiet and (unseen := getattr(record, "unseen", None)):
+            hint(f"text {number}: a guess, as no training source held {show(unseen, 40)!r}")
+        yield record
 
 
 def texts_of(model: Predictor | Model, source: str, reading: Reading, quiet: bool) -> Iterator[str]:
@@ -232,7 +251,7 @@ def _flat(record: Mapping[str, Any], separator: str) -> dict[str, Any]:
         if isinstance(value, Mapping):
             out |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
-            out[key] = separator.join(value) if isinstance(value, list) else "" if value is None else value
+            out[key] = separator.join(map(str, value)) if isinstance(value, list) else "" if value is None else value
     return out
 
 

@@ -10,7 +10,8 @@ The query q is a decoder's state, or without one a learned vector: for Dot the p
 Additive the bias b alone, since W q would be a constant added to it (Yang et al. 2016, eq. 5 and 6).
 
 K is the size of a key, Q that of a query; keys are (B, T, K), scores (B, T). `project` holds what
-does not depend on the query: a decoder calls it once a sentence and `score` once a step.
+does not depend on the query: a decoder calls it once a sentence and `score` once a step, or once for
+the queries (B, U, Q) of all U steps, which gives scores (B, U, T).
 """
 
 from __future__ import annotations
@@ -62,11 +63,12 @@ class Additive(nn.Module):
         return self.key(keys)  # type: ignore[no-any-return]
 
     def score(self, projected: Tensor, query: Tensor | None = None) -> Tensor:
-        """(B, T, A), (B, Q) or None -> (B, T)."""
+        """(B, T, A), (B, Q) or None -> (B, T); (B, T, A), (B, U, Q) -> (B, U, T)."""
         _agree(self.query is not None, query)
-        if self.query is not None:
-            projected = projected + self.query(query)[:, None]
-        return self.energy(projected.tanh()).squeeze(2)  # type: ignore[no-any-return]
+        if self.query is not None and query is not None:
+            projected = projected if query.dim() == 2 else projected[:, None]
+            projected = projected + self.query(query)[..., None, :]
+        return self.energy(projected.tanh()).squeeze(-1)  # type: ignore[no-any-return]
 
     def forward(self, keys: Tensor, query: Tensor | None = None) -> Tensor:
         """(B, T, K), (B, Q) or None -> scores (B, T)."""
@@ -93,11 +95,13 @@ class Dot(nn.Module):
         return self.key(keys)  # type: ignore[no-any-return]
 
     def score(self, projected: Tensor, query: Tensor | None = None) -> Tensor:
-        """(B, T, Q), (B, Q) or None -> (B, T)."""
+        """(B, T, Q), (B, Q) or None -> (B, T); (B, T, Q), (B, U, Q) -> (B, U, T)."""
         _agree(self.given, query)
         if self.query is not None:
             return projected @ self.query * self.scale
         assert query is not None
+        if query.dim() == 3:
+            return torch.bmm(query, projected.mT) * self.scale
         return torch.bmm(projected, query[:, :, None]).squeeze(2) * self.scale
 
     def forward(self, keys: Tensor, query: Tensor | None = None) -> Tensor:

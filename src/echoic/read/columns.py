@@ -55,20 +55,20 @@ def find_columns(
 ) -> Columns:
     """The columns to read. What the config asks for comes first, then what `like` (the training
     file) had, then what the names say, then what the first rows look like."""
-    group = _asked(names, data.group, "--group", where) if data.group is not None else None
+    group = column(names, data.group, "--group", where) if data.group is not None else None
     soft = tuple(
-        _asked(names, each, "data.soft_labels", where)
+        column(names, each, "data.soft_labels", where)
         for each in data.soft_labels or (like.soft_labels if like else ())
     )
     if not need_label and not data.soft_labels and like is not None and not set(soft) <= set(names):
         soft = ()
     taken = {group, *soft} - {None}
     asked_label = None if soft else data.label
-    label = _asked(names, asked_label, "--label", where) if asked_label is not None else None
+    label = column(names, asked_label, "--label", where) if asked_label is not None else None
     asked_text = data.text
     if asked_text is None and like is not None and (need_label or like.text in names):
         asked_text = like.text
-    text = _asked(names, asked_text, "--text", where) if asked_text is not None else None
+    text = column(names, asked_text, "--text", where) if asked_text is not None else None
     if text is None:
         text = _find_text(names, sample, taken | {label} - {None}, where, said)
     if label is None and not soft:
@@ -80,7 +80,8 @@ def find_columns(
     return Columns(text, label, soft, group)
 
 
-def _asked(names: Sequence[str], wanted: str, option: str, where: str) -> str:
+def column(names: Sequence[str], wanted: str, option: str, where: str) -> str:
+    """The column that somebody named, by name or number from 1. Raises DataError, with the nearest name."""
     if wanted in names:
         return wanted
     if wanted.isascii() and wanted.isdecimal() and 1 <= int(wanted[:9]) <= len(names):
@@ -123,7 +124,7 @@ def _find_label(
 ) -> str | None:
     free = [name for name in names if name not in taken]
     if like and like.label is not None and (need or like.label in free):
-        return _asked(names, like.label, "--label", where)
+        return column(names, like.label, "--label", where)
     if by_name := _ranked(free, LABEL):
         said(_choice("label", by_name))
         return by_name[0]

@@ -101,7 +101,7 @@ def stream_texts(
         sheet, columns = _begin(source, data, stack, False, like, said)
         place = sheet.columns.index(columns.text)
         for row, cells in sheet.rows:
-            yield Example(_text_of(cells[place], f"{source.name}: row {row}"), row=row)
+            yield Example(text_of(cells[place], f"{source.name}: row {row}"), row=row)
     if sheet.bad:
         said(
             f"{len(sheet.bad):,} rows with too few or too many fields were skipped, the first is row {sheet.bad[0]:,}."
@@ -141,7 +141,7 @@ def _examples(
             unlabelled.append(row)
         group = None if columns.group is None else cells[place[columns.group]]
         group = None if group is None or group == "" else str(group)
-        examples.append(Example(_text_of(cells[place[columns.text]], where), target, group, row))
+        examples.append(Example(text_of(cells[place[columns.text]], where), target, group, row))
     if scaled:
         note(f"The soft labels of {scaled:,} rows did not sum to 1 and were divided by their sum.")
     if data.on_bad_bytes == "replace" and (count := sum("\ufffd" in example.input for example in examples)):
@@ -149,7 +149,8 @@ def _examples(
     return same_kind(examples, note), unlabelled
 
 
-def _text_of(cell: Any, where: str) -> str:
+def text_of(cell: Any, where: str) -> str:
+    """A cell as a text, empty where there is nothing. Raises DataError for what is none."""
     if cell is MISSING:
         raise DataError(f"{where}: this object has no text column; give it one (null stands for an empty text)")
     if isinstance(cell, str):

@@ -63,6 +63,8 @@ class Task(Protocol):
     streams: ClassVar[bool]
     """Whether batches follow one another in a stream of text and hand on their states. Such a task answers
     by `generate(network, inputs, **options)` in the place of `decode`."""
+    pairs: ClassVar[bool]
+    """Whether an example's target is a text that is written for its input. Such a task answers by `generate` too."""
     Options: ClassVar[type[Section]]
     """The task's own settings, `task.<option>`."""
     Record: ClassVar[type[BaseModel]]
@@ -128,6 +130,7 @@ class Rows:
     """What the tasks share that learn from one example at a time, in any order."""
 
     streams: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
     config: Config
     loss: Callable[[Tensor, Batch], tuple[Tensor, int]]
 

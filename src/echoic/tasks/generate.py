@@ -187,6 +187,7 @@ class Generate:
     """Whether training held several texts, so that where one ends is known; a model of one text never ends."""
 
     streams: ClassVar[bool] = True
+    pairs: ClassVar[bool] = False
     Options = Options
     Record = Generated
     monitor = "likelihood"

@@ -1,0 +1,361 @@
+"""Translation, or any text to any text: a sequence read, another written, attention between them.
+
+    source -> tokens -> encoder -> keys
+    target -> tokens -> decoder, attending to the keys -> softmax over the target's vocabulary
+
+`layers/seq2seq.py` is the network. A row is a pair: the source's ids, `<empty>`, the target's ids,
+`<empty>`: the first begins the target, the second is its end. A network's outputs for a row are its nats,
+the tokens they are of, and how many of these were the likeliest. Answers are searched by `decode/beam.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from echoic.batch import buckets
+from echoic.core import bundle
+from echoic.core.config import Config, Section, TextConfig, check
+from echoic.core.errors import BundleError, ConfigError, DataError, UsageError, show
+from echoic.core.registry import register
+from echoic.core.types import EMPTY, PAD, UNKNOWN, Batch, Example, pad
+from echoic.decode import beam
+from echoic.decode.sampling import How, generators
+from echoic.layers.dropout import Noise
+from echoic.layers.seq2seq import Seq2Seq, Written, parted, take
+from echoic.layers.unroll import valid_steps
+from echoic.prepare.text import TextPreparer, choose
+from echoic.tasks.base import Dataset, Measure, Rows, Say, fill, on_device, rounding, sizes, unfit
+
+NO_USE = (
+    "text.vectors", "text.vectors_trained", "data.min_class_count", "data.soft_labels",
+    "model.pool", "model.attention", "model.segment", "model.ngrams", "model.ngram_order", "model.ngram_size",
+    "train.adversarial", "train.class_weights", "train.augment", "train.augment_rate",
+)  # fmt: skip
+"""Settings that say nothing to a translator; another value than the default is refused."""
+
+STEP_BY_STEP = ("model.variational", "model.candidate", "model.zoneout", "model.weight_drop", "model.batch_norm")
+"""Noise that holds for all steps, or needs all of them: not with task.input_feeding."""
+
+SETTINGS, TARGET = "translate.json", "target."
+ALIVE, SCORED = 320, 1 << 16
+"""Hypotheses in a step of the search, and pairs of one and a source token, at most; change speed and memory, no answer."""
+
+
+class Options(Section):
+    attention: Literal["additive", "dot", "none"] = Field(
+        "dot", description="how a decoder's state scores a source token (none: the encoder's last state alone)"
+    )
+    vocabulary: Literal["auto", "joint", "separate"] = Field(
+        "auto", description="one vocabulary and embedding for both sides, or two; auto: two where one side is Chinese"
+    )
+    tied: bool = Field(True, description="the output's weights are the target's embedding (Press and Wolf 2017)")
+    input_feeding: bool = Field(
+        False, description="the bottom layer reads the last context too (Luong et al. 2015); slow, step by step"
+    )
+
+
+class Translation(BaseModel):
+    """One answer."""
+
+    text: str = Field(description="the source")
+    translation: str
+    score: float = Field(description="log probability over Wu et al.'s length penalty; closer to 0 is surer")
+    translations: list[str] | None = Field(None, description="with n_best above 1: the best first")
+    scores: list[float] | None = Field(None, description="their scores")
+    unseen: str | None = Field(None, description="characters of the source that no training source held")
+
+
+@register
+@dataclass
+class Translate(Rows):
+    config: Config
+    options: Options
+    text: TextPreparer
+    """Of the source, or of both sides."""
+    own: TextPreparer | None
+    """Of the target, where it has a vocabulary of its own."""
+    alphabet: str
+    """Every character of the training sources."""
+    ratio: float
+    """Tokens that are written at most for each of the source's, and five more."""
+
+    pairs: ClassVar[bool] = True
+    Options = Options
+    Record = Translation
+    monitor = "token_accuracy"
+    """The share of target tokens that are the likeliest, given the right ones before them."""
+
+    @classmethod
+    def fit(cls, examples: Sequence[Example], config: Config, said: Say = lambda _: None) -> Self:
+        options = check(Options, config.task.options, "/task")
+        _refuse_no_use(config, options)
+        if options.input_feeding:
+            said(
+                "task.input_feeding: the decoder is trained step by step, on the reference path; expect several times the time"
+            )
+        _refuse_empty(examples)
+        sides = [e.input for e in examples], [str(e.target) for e in examples]
+        kinds = [_tokenizer(side, config.text) for side in sides]
+        joint = kinds[0] == kinds[1] if options.vocabulary == "auto" else options.vocabulary == "joint"
+        if options.vocabulary == "joint" and kinds[0] != kinds[1]:
+            kinds = ["bpe", "bpe"]
+        said(
+            f"vocabulary: {'one for both sides, ' + kinds[0] if joint else ' and '.join(kinds) + ', one for each side'}"
+        )
+        parts = [[*sides[0], *sides[1]]] if joint else sides
+        fitted = [
+            TextPreparer.fit(part, config.text.model_copy(update={"tokenizer": kind}), said)
+            for part, kind in zip(parts, kinds, strict=False)
+        ]
+        lengths = [
+            np.array([len(row) for row in p.encode(side)])
+            for p, side in zip((fitted[0], fitted[-1]), sides, strict=True)
+        ]
+        ratio = 1.5 * float(np.quantile((lengths[1] + 5) / (lengths[0] + 5), 0.999))
+        alphabet = "".join(sorted({c for text in sides[0] for c in text}))
+        return cls(config, options, fitted[0], None if joint else fitted[1], alphabet, round(ratio, 4))
+
+    @property
+    def written(self) -> TextPreparer:
+        """The target's preparer."""
+        return self.text if self.own is None else self.own
+
+    def encode(self, examples: Sequence[Example]) -> Dataset:
+        """`targets` (N,): how many tokens each row's target has, its end counted. Without targets rows hold the source."""
+        sources = self.text.encode([e.input for e in examples])
+        if any(e.target is None for e in examples) or not examples:
+            return Dataset(list(sources), None, (sources.cut.texts, sources.cut.tokens))
+        _refuse_empty(examples)
+        targets = self.written.encode([e.target for e in examples])
+        between = np.array([EMPTY], np.int32)
+        rows = [np.concatenate([s, between, t, between]) for s, t in zip(sources, targets, strict=True)]
+        cut = (sources.cut.texts + targets.cut.texts, sources.cut.tokens + targets.cut.tokens)
+        return Dataset(rows, np.array([len(t) + 1 for t in targets]), cut)
+
+    def collate(self, data: Dataset, index: np.ndarray) -> Batch:
+        inputs, lengths = pad([data.rows[i] for i in index])
+        return Batch(inputs, lengths, None if data.targets is None else data.targets[index])
+
+    def network(self, seed: int) -> Seq2Seq:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._network()
+
+    def _network(self) -> Seq2Seq:
+        targets = None if self.own is None else len(self.own.vocabulary)
+        o = self.options
+        return Seq2Seq(
+            self.config.model,
+            len(self.text.vocabulary),
+            targets,
+            attention=o.attention,
+            tied=o.tied,
+            input_feeding=o.input_feeding,
+        )
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> Seq2Seq:
+        """The network whose state dict was saved. Raises BundleError naming the tensor that does not fit."""
+        for name, side in {"embed.weight": self.text, "written.weight": self.own}.items():
+            if side is not None:
+                vocabulary, _ = sizes(tensors, name, torch.float32, 2)
+                if vocabulary != len(side.vocabulary):
+                    raise unfit(name, f"{vocabulary:,} rows, but {len(side.vocabulary):,} tokens known")
+        with torch.device("meta"):
+            network = self._network()
+        fill(network, tensors)
+        return network.eval()
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        """outputs (B, 3) -> (nats, tokens)."""
+        return outputs[:, 0].sum(), int(outputs[:, 1].sum())
+
+    def learn(  # type: ignore[override]
+        self, network: Seq2Seq, batch: Batch, noise: Noise, carry: dict[str, Tensor]
+    ) -> tuple[Tensor, int]:
+        """Cross entropy of every target token and end, label smoothed."""
+        sources, lengths, targets, wanted, predicted = parted(*on_device(batch, network))
+        with rounding(self.config):
+            states, _ = network.decode(network.read(sources, lengths, noise), targets, predicted, noise)
+            real = valid_steps(predicted, targets.shape[1])
+            logits = network.logits(states[real])
+        smoothing = self.config.train.label_smoothing
+        total = F.cross_entropy(logits.float(), wanted[real], reduction="sum", label_smoothing=smoothing)
+        return total, len(logits)
+
+    def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
+        return measures["forced"](outputs)
+
+    def finish(self, network: nn.Module, train: Dataset, valid: Dataset, **tools: Any) -> None:
+        """Nothing is fitted after the gradient steps."""
+
+    def files(self) -> dict[str, bytes]:
+        own = {} if self.own is None else {TARGET + name: data for name, data in self.own.files().items()}
+        stated = {"alphabet": self.alphabet, "ratio": self.ratio, "joint": self.own is None}
+        return {**self.text.files(), **own, SETTINGS: bundle.canonical(stated)}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
+        try:
+            stated = json.loads(files[SETTINGS])
+            alphabet, ratio, joint = str(stated["alphabet"]), float(stated["ratio"]), bool(stated["joint"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BundleError(f"{SETTINGS}: missing, or not what echoic wrote (wants alphabet, ratio, joint)") from None
+        if not 0 < ratio < math.inf:
+            raise BundleError(f"{SETTINGS}: ratio: wants a number above 0")
+        own = {name.removeprefix(TARGET): data for name, data in files.items() if name.startswith(TARGET)}
+        options = check(Options, config.task.options, "/task")
+        text, target = TextPreparer.from_files(files), None if joint else TextPreparer.from_files(own)
+        return cls(config, options, text, target, alphabet, ratio)
+
+    # Writing
+
+    def step(self, network: Seq2Seq) -> beam.Step:
+        """One step, for search and sampling alike: ids (N,) and where N hypotheses stand -> what comes next."""
+        device = network.bias.device
+
+        def step(ids: np.ndarray, state: Written) -> tuple[np.ndarray, np.ndarray | None, Written]:
+            with torch.inference_mode():
+                x = network.target(torch.from_numpy(ids).to(device)[:, None])
+                told, weights, state = network.advance(x, state)
+                logits = network.logits(told[:, 0]).float().cpu().numpy()
+                return logits, None if weights is None else weights[:, 0].float().cpu().numpy(), state
+
+        return step
+
+    def begin(self, network: Seq2Seq, sources: Sequence[np.ndarray]) -> Written:
+        """One hypothesis for each of the sources (T,), all of them read."""
+        inputs, lengths = pad(sources)
+        device = network.bias.device
+        with torch.inference_mode():
+            return network.begin(
+                network.read(torch.from_numpy(inputs).to(device), torch.from_numpy(lengths).to(device))
+            )
+
+    def generate(
+        self,
+        network: Seq2Seq,
+        inputs: Sequence[str],
+        *,
+        beam_size: int = 5,
+        n_best: int = 1,
+        length_penalty: float = 1.0,
+        coverage_penalty: float = 0.0,
+        no_repeat: int = 0,
+        max_ratio: float | None = None,
+        prefix: str = "",
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[Translation]:
+        """Records, one a text.
+
+        beam_size: hypotheses kept (1: greedy); n_best: how many are given; length_penalty, coverage_penalty: alpha
+        and beta of Wu et al. 2016; no_repeat: n-grams of so many tokens stand once; max_ratio: tokens written for
+        each one read, at most (None: as training had it, with room); prefix: what every translation begins with.
+        temperature above 0 draws instead of searching (top_k, top_p, seed as for `generate`).
+
+        Raises UsageError for a number that makes no sense, DataError for a text of more than text.max_tokens.
+        """
+        never = (PAD, UNKNOWN)
+        if n_best < 1:
+            raise UsageError(f"n_best {show(n_best)}: wants a number of at least 1")
+        how = beam.Search(
+            beam_size if beam_size < 1 else max(beam_size, n_best), length_penalty, coverage_penalty, no_repeat, never
+        )
+        drawn = How(temperature, top_k, top_p, forbidden=never) if temperature else None
+        if max_ratio is not None and not 0 < max_ratio < math.inf:
+            raise UsageError(f"max_ratio {show(max_ratio)}: wants a number above 0")
+        if coverage_penalty and network.attention is None:
+            raise UsageError("coverage_penalty: this model has no attention (task.attention = none)")
+        rows = self._sources(inputs)
+        start = self.written.encode([prefix])[0].tolist() if prefix else []
+        limits = [
+            max(math.ceil((max_ratio or self.ratio) * (len(row) + 5 * (max_ratio is None))), 1 + len(start))
+            for row in rows
+        ]
+        draws = generators(seed, max(1, len(rows)))
+        found: list[list[beam.Found]] = [[] for _ in rows]
+        asked = [i for i, text in enumerate(inputs) if text.strip()]
+        lengths = np.array([len(rows[i]) for i in asked], np.int64)
+        for index in buckets.plan(lengths, max(1, ALIVE // how.beam), max(1, SCORED // how.beam)):
+            chosen = [asked[i] for i in index]
+            state, most = self.begin(network, [rows[i] for i in chosen]), np.array([limits[i] for i in chosen])
+            prefixes = [start] * len(chosen)
+            if drawn is None:
+                each = beam.search(self.step(network), take, state, most, how, prefixes)
+            else:
+                mine = [draws[i] for i in chosen]
+                each = beam.draw(self.step(network), take, state, most, how, drawn, mine, prefixes)
+            for i, sequences in zip(chosen, each, strict=True):
+                found[i] = sequences[:n_best]
+        return [self._record(text, sequences, n_best) for text, sequences in zip(inputs, found, strict=True)]
+
+    def _sources(self, inputs: Sequence[str]) -> list[np.ndarray]:
+        rows = self.text.encode(inputs)
+        if rows.cut.texts:
+            whole = TextPreparer(self.text.kind, self.text.tokenizer, 0).encode(inputs)
+            i = next(i for i, (a, b) in enumerate(zip(rows, whole, strict=True)) if len(a) < len(b))
+            raise DataError(
+                f"text {i + 1}: {len(whole[i]):,} tokens, and this model reads {self.text.max_tokens:,} (text.max_tokens); "
+                f"give it sentence by sentence ({show(inputs[i], 40)!r})"
+            )
+        return list(rows)
+
+    def _record(self, text: str, found: Sequence[beam.Found], n_best: int) -> Translation:
+        texts = [self.written.decode(each.ids) for each in found] or [""]
+        scores = [each.score for each in found] or [0.0]
+        several: dict[str, Any] = {"translations": texts, "scores": scores} if n_best > 1 else {}
+        return Translation(
+            text=text, translation=texts[0], score=scores[0], unseen=self.unseen(text) or None, **several
+        )
+
+    def unseen(self, text: str) -> str:
+        """The characters of `text` that no training source held, each once."""
+        known = {*self.alphabet, *self.alphabet.lower()} if self.config.text.lowercase else {*self.alphabet}
+        lowered = self.config.text.lowercase
+        return "".join(dict.fromkeys(c for c in text if not c.isspace() and (c.lower() if lowered else c) not in known))
+
+
+def _tokenizer(texts: Sequence[str], config: TextConfig) -> str:
+    """Of one side: pieces of words; characters where no space parts the words."""
+    if config.tokenizer != "auto":
+        return config.tokenizer
+    return "codepoints" if choose(texts) == "chars" else "bpe"
+
+
+def _refuse_empty(examples: Sequence[Example]) -> None:
+    for e in examples:
+        for side, text in (("source", e.input), ("target", e.target)):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(
+                    f"row {e.row}: the {side} is empty; a pair needs both sides: fill it in, or drop the row"
+                )
+
+
+def _refuse_no_use(config: Config, options: Options) -> None:
+    usual = Config.parse({"task": {"kind": "translate"}})
+    for key in NO_USE:
+        value, default = (_setting(each, key) for each in (config, usual))
+        if value != default:
+            raise ConfigError(f"{key} = {show(value)}: says nothing to a translator; leave it at {default}")
+    for key in STEP_BY_STEP if options.input_feeding else ():
+        if _setting(config, key):
+            raise ConfigError(
+                f"{key} = {show(_setting(config, key))}: not with task.input_feeding, which runs step by step; set it to 0"
+            )
+
+
+def _setting(config: Config, key: str) -> Any:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
