@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+import echoic
+from echoic.core.config import Config
 from echoic.core.errors import show
 from echoic.core.types import SPECIALS, Example
 from echoic.evaluate.intervals import Paired
@@ -57,6 +60,19 @@ MISLED = 4
 TELLING, TELLING_ROWS, TELLING_TEXTS = 8, 5000, 5
 """Words whose neighbours are shown, the rows looked at for them, and in how many texts a word must be."""
 SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accuracy_interval", "difference")
+
+
+def about(config: Config) -> dict[str, Any]:
+    """What a model was made with."""
+    return {
+        "task": config.task.kind,
+        "seed": config.seed,
+        "threads": torch.get_num_threads(),
+        "echoic": echoic.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+    }
 
 
 def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:

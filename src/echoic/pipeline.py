@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import echoic
 from echoic import facts, language_facts, translate_facts, transplant
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
@@ -83,8 +82,8 @@ def fit(
     clock = facts.Clock()
     if config.threads:
         torch.set_num_threads(config.threads)
-    text = None if base is None else transplant.text(base, [e.input for e in train], config, said)
-    task = registry.get("task", config.task.kind).fit(train, config, said, text)
+    given = {} if base is None else {"text": transplant.text(base, [e.input for e in train], config, said)}
+    task = registry.get("task", config.task.kind).fit(train, config, said, **given)
     train_data, valid_data = task.encode(train), task.encode(valid)
     network = task.network(config.seed).to(device_of(config))
     origin = {} if base is None else transplant.weights(network, base)
@@ -136,7 +135,7 @@ def fit(
     )
     clock.lap("finish")
     seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid)])))
-    model = Model(config, task, network, _about(config) | origin, seen=seen)
+    model = Model(config, task, network, facts.about(config) | origin, seen=seen)
     outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
     return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
 
@@ -149,18 +148,6 @@ def _collate(task: Task, data: Dataset, index: np.ndarray, config: TrainConfig, 
         data = Dataset(rows, None if data.targets is None else data.targets[index])
         index = np.arange(len(rows))
     return task.collate(data, index)
-
-
-def _about(config: Config) -> dict[str, Any]:
-    return {
-        "task": config.task.kind,
-        "seed": config.seed,
-        "threads": torch.get_num_threads(),
-        "echoic": echoic.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": sys.version.split()[0],
-    }
 
 
 def train(
@@ -294,8 +281,10 @@ def read_parts(
     """The training and the validation part: from two files, or split from one, classes in proportion;
     running text is cut where it stands."""
     task = registry.get("task", config.task.kind)
-    if task.streams or task.pairs:
-        return (language_facts if task.streams else translate_facts).read_parts(data, valid, config, said)
+    if task.streams:
+        return language_facts.read_parts(data, valid, config, said)
+    if task.pairs:
+        return translate_facts.read_parts(data, valid, config, said)
     separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
     table = read_table(data, config.data, said=said, label_separator=separator)
     require_trainable(table.examples, config.data.min_class_count, show(data))

@@ -70,7 +70,7 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
         found = np.isin(fingerprints([e.input for e in examples]), model.seen)
         scores["seen_in_training"] = int(found.sum())
         if 0 < found.sum() < len(found):
-            kept = np.flatnonzero(~found)
+            kept = np.flatnonzero(~found).tolist()
             scores["unseen"] = translation.translation([said[i] for i in kept], [examples[i].target for i in kept])
             scores["unseen"]["examples"] = len(kept)
     return scores
@@ -111,8 +111,8 @@ def _by_length(
     group = np.searchsorted(LENGTHS, [len(row) for row in model.task.text.encode(sources)], side="right") - 1
     chinese, out = translation.is_chinese(wanted), []
     for k, start in enumerate(LENGTHS):
-        rows = np.flatnonzero(group == k)
-        if len(rows):
+        rows = np.flatnonzero(group == k).tolist()
+        if rows:
             bleu = translation.bleu([said[i] for i in rows], [wanted[i] for i in rows], chinese)
             out.append({"tokens": start, "rows": len(rows), "bleu": bleu})
     return out
