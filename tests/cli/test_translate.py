@@ -76,7 +76,7 @@ def test_predict_answers_and_evaluate_scores(call: Call, folder: Path, model: Pa
     assert len(answer.out.splitlines()) == 2
     out = folder / "out.csv"
     assert call("predict", model, "--input", folder / "test.csv", "--output", out, "--n-best", 2).code == 0
-    assert len(list(csv.DictReader(out.open(encoding="utf-8")))) == 12
+    assert len(list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))) == 12
     scores = call("evaluate", model, folder / "test.csv", "--json", "--html", folder / "scores.html").json
     assert scores["examples"] == scores["translated"] == 12
     assert scores["seen_in_training"] == 12
@@ -92,7 +92,7 @@ def test_what_is_refused(call: Call, folder: Path, model: Path, run: Path, tmp_p
     half.write_text("source\ttarget\nein Hund\ta dog\nein Ball\t\n", encoding="utf-8")
     call("train", half, "--out", tmp_path / "r", "--task", "translate").refused(65, "'target' is empty in 1 rows: 2")
     call("predict", model, "Hund " * 5000).refused(65, "5,000 tokens", "256")
-    call("predict", model, "ein", "--min-confidence", 0.5).refused(2, "a translator knows no --min-confidence")
-    call("predict", run, "good", "--n-best", 2).refused(2, "this model knows no --n-best")
+    call("predict", model, "ein", "--min-confidence", 0.5).refused(2, "a model for translate knows no --min-confidence")
+    call("predict", run, "good", "--n-best", 2).refused(2, "a model for classify knows no --n-best")
     call("evaluate", model, folder / "test.csv", "--png", tmp_path / "x.png").refused(2, "--html")
     call("generate", model, "--prompt", "ein").refused(2, "only a language model generates")
