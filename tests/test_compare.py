@@ -14,11 +14,11 @@ from echoic import compare as comparing
 from echoic import pipeline
 from echoic.compare import BASELINE, MEAN, Row, compare, rows
 from echoic.core.config import Config
-from echoic.core.errors import CannotCreate, ConfigError, UsageError
+from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, UsageError
 from echoic.evaluate.comparison import html, lines, render, verdict
 
 BASE = Config().override(
-    ["model.hidden=4", "model.embedding=4", "text.min_count=1", "train.adversarial=0", "train.epochs=1", "threads=1"]
+    ["model.hidden=4", "model.embedding=4", "text.min_count=1", "train.adversarial=0", "threads=1"]
 )
 
 
@@ -95,17 +95,49 @@ def test_no_row_is_in_two_parts_and_a_test_file_is_taken(csv: Path, tmp_path: Pa
     assert set(digests) == {"data", "test"}
 
 
-def test_a_training_that_fails_is_said_and_the_others_go_on(csv: Path, tmp_path: Path) -> None:
-    table = [Row("good", {"model.layers": 0, "model.pool": "mean"}), Row("bad", {"train.lr": 999.0, "train.clip": 0})]
-    table[1].settings["model.cell.kind"] = "rnn"  # type: ignore[index]
-    table[1].settings["model.cell.nonlinearity"] = "relu"  # type: ignore[index]
-    table[1].settings["train.optimizer"] = "sgd"  # type: ignore[index]
-    found = compare(csv, tmp_path / "o", table, BASE, seeds=1, updates=30)
-    bad = next(line for line in found["table"] if line["name"] == "bad")
-    assert bad["seeds"] in (0, 1)
-    if bad["failed"]:
-        assert "failed" in [cell for line in lines(found) for cell in line]
-        assert "What failed" in html(found)
+def test_one_name_in_two_tables_is_two_trainings(csv: Path, tmp_path: Path) -> None:
+    """A name says what differs within a table: `gru` is read both ways here and one way there."""
+    found = [
+        compare(csv, tmp_path / "o", rows(["gru"], [way], ["max"], ["auto"]), BASE, seeds=1, updates=1)
+        for way in ("both", "one")
+    ]
+    sizes = [next(line["parameters"] for line in each["table"] if line["name"] == "gru") for each in found]
+    assert sizes[0] > sizes[1]
+
+
+@pytest.mark.parametrize("setting", ["train.updates=9", "train.epochs=2", "model.pool=mean", "text.tokenizer=words"])
+def test_a_setting_that_a_row_would_replace_is_refused(csv: Path, tmp_path: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting.partition("=")[0]):
+        compare(csv, tmp_path / "o", rows(["gru"], ["both"], ["max"], ["auto"]), BASE.override([setting]))
+
+
+def test_what_stands_in_the_test_file_is_not_learned_from(csv: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(DataError, match="nothing is left"):
+        comparing._parts(csv, csv, BASE, said.append)
+    assert any("80 rows" in each for each in said)
+
+
+def test_a_training_that_fails_is_said_and_the_others_go_on(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, bad = pipeline.fit, Row("bad", {"model.pool": "last"})
+
+    def failing(*given: Any, **more: Any) -> Any:
+        if given[2].model.pool == "last" and given[2].seed == 1:
+            raise CheckFailed("the loss is not finite")
+        return fit(*given, **more)
+
+    monkeypatch.setattr(pipeline, "fit", failing)
+    found = compare(csv, tmp_path / "o", [Row("good", {"model.pool": "mean"}), bad], BASE, seeds=2, updates=1)
+    line = next(line for line in found["table"] if line["name"] == "bad")
+    assert (line["seeds"], line["failed"]) == (1, ["the loss is not finite"])
+    assert any("bad (1 of 2 seeds)" in cells[0] for cells in lines(found))
+    assert "What failed" in html(found)
+    assert not any(d["real"] for d in found["differences"] if "bad" in (d["better"], d["worse"]))
+    monkeypatch.setattr(pipeline, "fit", fit)
+    again = compare(csv, tmp_path / "o", [bad], BASE, seeds=2, updates=1)
+    assert next(line for line in again["table"] if line["name"] == "bad")["seeds"] == 2, "what failed is tried again"
 
 
 def test_another_folder_is_left_alone(csv: Path, tmp_path: Path) -> None:
@@ -117,7 +149,7 @@ def test_another_folder_is_left_alone(csv: Path, tmp_path: Path) -> None:
 
 
 def line(name: str, accuracy: float) -> dict[str, Any]:
-    rest = dict.fromkeys(("parameters", "tokens_per_second", "texts_per_second", "peak_memory_mib"))
+    rest = dict.fromkeys(("parameters", "updates", "tokens_per_second", "texts_per_second", "peak_memory_mib"))
     return {"name": name, "seeds": 1, "failed": [], "accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1,
             "each": [accuracy], "seconds": 3.0, **rest}  # fmt: skip
 

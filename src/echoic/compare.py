@@ -3,7 +3,8 @@
     rows of the table = cells x directions x pooling x tokens, a mean of embeddings for each tokens, TF-IDF
 
 Each is trained with several seeds, and scored on rows that none was trained or chosen on: those of `test`, or a fifth of DATA. The
-networks are the recurrent ones alone (model.ngrams=false), and the budget is `train.updates`. An interval holds both what
+networks are the recurrent ones alone (model.ngrams=false), and the budget is `train.updates`, rounded up to whole passes over the rows (and at least six where they are short: train/loop.py);
+the table says how many each made. An interval holds both what
 other rows and what other seeds would change (`evaluate.intervals.over_seeds`); a difference is called real where its
 paired p value, corrected for all pairs by Holm, is below 0.05.
 
@@ -24,17 +25,30 @@ from typing import Any
 import numpy as np
 
 from echoic.core import registry
+from echoic.core.bundle import canonical
 from echoic.core.config import Config
 from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, UsageError, nearest, show
 from echoic.core.types import Example
 from echoic.ledger import Ledger
 from echoic.probe import cell_named
+from echoic.read.keys import text_key
 
 FILE, PAGE = "compare.json", "compare.html"
 DIRECTIONS = {"one": False, "both": True}
 POOLS = ("last", "mean", "max", "concat", "attention")
 TEST_SHARE = 0.2
 LEVEL = 0.05
+FAILED = {"error": "not trained yet"}
+NAMED = {
+    "train.updates": "--updates",
+    "train.epochs": "--updates",
+    "model.cell": "--cells",
+    "model.bidirectional": "--directions",
+    "model.pool": "--pool",
+    "model.ngrams": "nothing: networks are compared without it",
+    "text.tokenizer": "--tokens",
+}
+"""Settings that the verb decides itself, and the option that says them."""
 MEAN, BASELINE = "mean of embeddings", "TF-IDF + logistic regression"
 
 
@@ -48,6 +62,10 @@ class Row:
     def config(self, base: Config, seed: int) -> Config:
         changes = {"seed": seed, "model.ngrams": False, **self.settings}
         return base.override(f"{key}={json.dumps(value)}" for key, value in changes.items())
+
+    def key(self, seed: int) -> str:
+        """What a finished training is kept under: all that makes it, not the name, which says what differs in one table."""
+        return f"{canonical(dict(self.settings)).decode()} {seed}"
 
 
 def rows(cells: Sequence[str], directions: Sequence[str], pools: Sequence[str], tokens: Sequence[str]) -> list[Row]:
@@ -93,7 +111,9 @@ def compare(
     nothing could be trained."""
     from echoic.evaluate.comparison import write_page
     from echoic.train import lock
+    from echoic.train.signals import Interrupted
 
+    _refuse_decided(config or Config())
     out, base = Path(out), (config or Config()).override([f"train.updates={updates}"])
     if base.task.kind != "classify":
         raise ConfigError(f"task.kind = {base.task.kind}: only classifiers are compared")
@@ -107,13 +127,17 @@ def compare(
         if BASELINE not in kept.pieces:
             kept.keep(BASELINE, _baseline(parts, base))
         for seed, row in itertools.product(range(seeds), table):
-            name = f"{row.name}/{base.seed + seed}"
-            if name not in kept.pieces:
-                kept.keep(name, _train(row.config(base, base.seed + seed), parts))
+            name = row.key(base.seed + seed)
+            if kept.pieces.get(name, FAILED)["error"] is not None:
+                try:
+                    kept.keep(name, _train(row.config(base, base.seed + seed), parts))
+                except Interrupted as stopped:
+                    how = f"stopped; {len(kept.pieces):,} trainings are kept, and the same command goes on"
+                    raise Interrupted(stopped.exit_code - 128, how) from None
                 told = kept.pieces[name]
                 found = told["error"] or f"accuracy {told['accuracy']:.4f} in {told['seconds']:.0f} s"
                 said(f"{row.name}, seed {base.seed + seed}: {found}")
-        names = {row.name: [f"{row.name}/{base.seed + seed}" for seed in range(seeds)] for row in table}
+        names = {row.name: [row.key(base.seed + seed) for seed in range(seeds)] for row in table}
         summary = _summary({**names, BASELINE: [BASELINE]}, kept.pieces)
         summary |= {
             "data": show(data, 4096),
@@ -124,6 +148,15 @@ def compare(
         }
         write_page(out / PAGE, summary)
         return summary
+
+
+def _refuse_decided(config: Config) -> None:
+    """Raises ConfigError for a setting that somebody named and a row of the table would replace."""
+    stated = config.stated()
+    for key, instead in NAMED.items():
+        section, name = key.split(".")
+        if name in stated.get(section, {}):
+            raise ConfigError(f"{key}: differs from row to row or is the same for all; say {instead}")
 
 
 Parts = Mapping[str, Sequence[Example]]
@@ -142,7 +175,7 @@ def _parts(
     if test is not None:
         separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
         other = read_table(test, config.data, said=said, label_separator=separator, like=tables["train"].chosen)
-        return {**parts, "test": other.examples}, digests | {"test": other.digest}
+        return _apart({**parts, "test": other.examples}, said), digests | {"test": other.digest}
     every = tables["train"].examples
     rest, held = split(every, TEST_SHARE, config.seed, said)
     rest_rows = [every[i] for i in rest]
@@ -152,6 +185,18 @@ def _parts(
         "valid": [rest_rows[i] for i in valid],
         "test": [every[i] for i in held],
     }, digests
+
+
+def _apart(parts: Parts, said: Callable[[str], None]) -> Parts:
+    """Without the training and validation rows whose text stands among the test rows."""
+    tested = {text_key(e.input) for e in parts["test"]}
+    kept = {name: [e for e in parts[name] if text_key(e.input) not in tested] for name in ("train", "valid")}
+    gone = sum(len(parts[name]) - len(kept[name]) for name in kept)
+    if gone:
+        said(f"{gone:,} rows of the training file stand in the test file too: left out of training")
+    if not (kept["train"] and kept["valid"]):
+        raise DataError("every row to learn from stands in the test file too: nothing is left to train on")
+    return {**kept, "test": parts["test"]}
 
 
 def _train(config: Config, parts: Parts) -> dict[str, Any]:
@@ -173,6 +218,7 @@ def _train(config: Config, parts: Parts) -> dict[str, Any]:
         "error": None,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "seconds": round(seconds, 1),
+        "updates": fitted.steps,
         "tokens_per_second": round(fitted.tokens / max(fitted.seconds, 1e-9)),
         "texts_per_second": round(len(parts["test"]) / max(asked, 1e-9)),
         "peak_memory_mib": peak,
@@ -189,7 +235,7 @@ def _baseline(parts: Parts, config: Config) -> dict[str, Any]:
     p = base.predict_proba([e.input for e in parts["test"]])
     asked = time.perf_counter() - asked
     found = _scores(task, p, parts["test"], base.thresholds)
-    rest = {"parameters": None, "tokens_per_second": None, "peak_memory_mib": None}
+    rest = {"parameters": None, "updates": None, "tokens_per_second": None, "peak_memory_mib": None}
     speed = round(len(parts["test"]) / max(asked, 1e-9))
     return found | rest | {"error": None, "seconds": round(seconds, 1), "texts_per_second": speed}
 
@@ -220,7 +266,7 @@ def _summary(names: Mapping[str, Sequence[str]], pieces: Mapping[str, Any]) -> d
             right[name] = np.stack([_right(piece) for piece in done])
             mean, low, high = over_seeds(right[name])
             line |= {"accuracy": mean, "low": low, "high": high, "each": [piece["accuracy"] for piece in done]}
-            for key in ("parameters", "seconds", "tokens_per_second", "texts_per_second", "peak_memory_mib"):
+            for key in ("parameters", "updates", "seconds", "tokens_per_second", "texts_per_second", "peak_memory_mib"):
                 known = [piece[key] for piece in done if piece[key] is not None]
                 line[key] = float(np.median(known)) if known else None
         lines.append(line)
@@ -228,9 +274,10 @@ def _summary(names: Mapping[str, Sequence[str]], pieces: Mapping[str, Any]) -> d
         raise CheckFailed(f"no network could be trained: {next(e for line in lines for e in line['failed'])}")
     lines.sort(key=lambda line: -line.get("accuracy", -1.0))
     pairs = list(itertools.combinations([line["name"] for line in lines if line["name"] in right], 2))
+    partly = {line["name"] for line in lines if line["failed"]}  # the seeds that survive flatter it
     tests = [paired_seeds(right[a], right[b]) for a, b in pairs]
     differences = [
-        {"better": a, "worse": b, **test._asdict(), "p_corrected": p, "real": p < LEVEL}
+        {"better": a, "worse": b, **test._asdict(), "p_corrected": p, "real": p < LEVEL and not partly & {a, b}}
         for (a, b), test, p in zip(pairs, tests, holm([test.p for test in tests]), strict=True)
     ]
     return {"table": lines, "differences": differences}

@@ -24,7 +24,13 @@ def compare(
     pool: Annotated[str, typer.Option(metavar="A,B,C", help="last, mean, max, concat, attention.")] = "max",
     tokens: Annotated[str, typer.Option(metavar="A,B,C", help="words, chars, bpe, ...")] = "auto",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each, with seeds that follow --seed.")] = 3,
-    updates: Annotated[int, typer.Option(min=1, help="Gradient steps of each training.")] = 600,
+    updates: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Gradient steps of each training, rounded up to whole passes; six at least where texts are short.",
+        ),
+    ] = 600,
     test: Annotated[str | None, typer.Option(help="A file to score on, instead of a fifth of DATA.")] = None,
 ) -> None:
     """Train cells on the same rows under the same budget, and say which differences are real."""

@@ -19,11 +19,23 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 Found = Mapping[str, Any]
-HEADS = ("", "accuracy", "95 % interval", "worse than", "parameters", "training", "tokens/s", "texts/s", "memory")
+HEADS = (
+    "",
+    "accuracy",
+    "95 % interval",
+    "worse than",
+    "parameters",
+    "updates",
+    "training",
+    "tokens/s",
+    "texts/s",
+    "memory",
+)
 ABOUT = (
     "The interval holds what other rows and other seeds would change. “Worse than” names the rows of the table that are really better: "
     "by a paired test, corrected for all pairs (Holm), below 0.05. Training, speeds and memory are medians over the seeds, on this "
-    "machine as busy as it was; memory is what the training took beyond what was held before it."
+    "machine as busy as it was; memory is what the training took beyond what was held before it, and the first of a table loads "
+    "libraries too. A row of which a seed failed is called neither better nor worse."
 )
 
 
@@ -49,15 +61,16 @@ def lines(found: Found) -> list[list[str]]:
     for line in found["table"]:
         name = line["name"]
         if "accuracy" not in line:
-            out.append([f"{number[name]}. {name}", "failed", *[""] * 7])
+            out.append([f"{number[name]}. {name}", "failed", *[""] * 8])
             continue
         out.append(
             [
-                f"{number[name]}. {name}",
+                f"{number[name]}. {name}" + (f" ({line['seeds']} of {found['seeds']} seeds)" if line["failed"] else ""),
                 percent(line["accuracy"]),
                 f"{100 * line['low']:.1f} to {100 * line['high']:.1f}",
                 " ".join(above.get(name, [])),
                 _whole(line["parameters"]),
+                _whole(line["updates"]),
                 f"{line['seconds']:.0f} s",
                 _whole(line["tokens_per_second"]),
                 _whole(line["texts_per_second"]),
@@ -94,7 +107,7 @@ def html(found: Found) -> str:
     rows = found["rows"]
     body = [[say(cell) for cell in line] for line in lines(found)]
     about = (
-        f"{rows['train']:,} rows to train on, {rows['valid']:,} to choose the epoch, {rows['test']:,} to score; {found['updates']:,} updates; "
+        f"{rows['train']:,} rows to train on, {rows['valid']:,} to choose the epoch, {rows['test']:,} to score; at least {found['updates']:,} updates, in whole passes; "
         f"{found['seeds']} seeds. The networks are the recurrent ones alone, without the n-gram path."
     )
     real = [d for d in found["differences"] if d["real"]]
