@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cli.commands import sentences, write_csv
-from echoic import pipeline
+from echoic import facts, pipeline
 from echoic.core.config import Config
 from echoic.facts import telling
 from echoic.tasks.base import Dataset
@@ -36,3 +37,9 @@ def test_a_report_marks_the_words_that_misled_and_shows_neighbours(tmp_path: Pat
     assert set(facts.neighbours) <= told
     assert list(next(iter(facts.neighbours.values()))) == ["after training"]
     assert "<u>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_telling_tokens_are_found_in_a_file_sorted_by_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "TELLING_ROWS", 10)
+    rows = [np.array([5])] * 50 + [np.array([6])] * 50
+    assert telling(Dataset(rows, None), np.repeat(np.eye(2), 50, 0), 8) == [5, 6]

@@ -58,7 +58,7 @@ HARDEST = 20
 MISLED = 4
 """Words marked of each."""
 TELLING, TELLING_ROWS, TELLING_TEXTS = 8, 5000, 5
-"""Words whose neighbours are shown, the rows looked at for them, and in how many texts a word must be."""
+"""Words whose neighbours are shown, the rows looked at for them, from all over the file, and in how many texts a word must be."""
 SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accuracy_interval", "difference")
 
 
@@ -207,10 +207,11 @@ def _neighbours(journey: Journey) -> dict[str, dict[str, list[Near]]]:
 def telling(data: Dataset, targets: np.ndarray, vocabulary: int) -> list[int]:
     """The tokens whose texts differ most from the others in their classes, by chi squared, first that with most."""
     seen = np.zeros((vocabulary, targets.shape[1]))
-    for row, target in zip(data.rows[:TELLING_ROWS], targets, strict=False):
-        seen[np.unique(row)] += target
+    looked_at = np.unique(np.linspace(0, len(data) - 1, TELLING_ROWS).astype(np.int64))  # a file may be sorted by label
+    for i in looked_at:
+        seen[np.unique(data.rows[i])] += targets[i]
     texts = seen.sum(1, keepdims=True)
-    expected = texts * targets[:TELLING_ROWS].mean(0)
+    expected = texts * targets[looked_at].mean(0)
     far = ((seen - expected) ** 2 / np.maximum(expected, 1e-9)).sum(1)
     far[(texts[:, 0] < TELLING_TEXTS) | (np.arange(vocabulary) < len(SPECIALS))] = 0
     return [int(i) for i in np.argsort(-far, kind="stable")[:TELLING] if far[i] > 0]

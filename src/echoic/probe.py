@@ -86,7 +86,8 @@ def probe(
     out: Path | None = None,
     said: Callable[[str], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Every problem (all) by every cell. updates: of each at most so many, instead of the problem's own number.
+    """Every problem (all) by every cell. updates: of each at most so many, instead of the problem's own number;
+    of such a trial nothing is known.
 
     With `out` each outcome is kept in that file as it comes, and those that are there are not made again."""
     names = list(PROBLEMS if problems is None else problems)
@@ -97,7 +98,7 @@ def probe(
     kept = Ledger.open(out, {"hidden": hidden, "updates": updates}, said)
     found = []
     for name in names:
-        problem = PROBLEMS[name] if updates is None else replace(PROBLEMS[name], updates=updates)
+        problem = PROBLEMS[name] if updates is None else replace(PROBLEMS[name], updates=updates, known={})
         for cell, (kind, options) in kinds.items():
             place = f"{name}/{cell}/{seed}"
             if place not in kept.pieces:
@@ -136,7 +137,7 @@ def _train(network: Asked, problem: Problem, seed: int) -> int:
     """-> updates made."""
     draws = np.random.default_rng((seed, 0))
     optimizer = torch.optim.Adam(network.parameters(), lr=problem.lr)
-    watched = problem.test(WATCHED, np.random.default_rng((seed, 1)))
+    watched = problem.watch(WATCHED, np.random.default_rng((seed, 1)))
     solved = False
     for update in range(1, problem.updates + 1):
         loss = _loss(network, problem, problem.train(problem.batch, draws))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -96,11 +94,17 @@ def coins(seeds: int, rows: int, share: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((seeds, rows)) < share
 
 
-def test_one_seed_is_the_interval_of_a_mean() -> None:
+def test_one_seed_is_what_one_model_gets_elsewhere() -> None:
     right = coins(1, 400, 0.8, 0)
-    mean, low, high = over_seeds(right)
-    half = 1.966 * math.sqrt(mean * (1 - mean) / 399)
-    assert (low, high) == pytest.approx((mean - half, mean + half), abs=1e-4)
+    assert over_seeds(right)[1:] == wilson(int(right.sum()), 400)
+    assert paired_seeds(right, ~right) == mcnemar(right[0], ~right[0])
+
+
+def test_a_few_rows_all_right_are_not_all_rows() -> None:
+    every, none = np.ones((3, 16), bool), np.zeros((3, 16), bool)
+    assert over_seeds(every)[1] < 0.95
+    assert paired_seeds(every[:, :1], none[:, :1]).p > 0.05
+    assert 0 < paired_seeds(every, none).p < 0.05
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
@@ -122,7 +126,6 @@ def test_a_difference_of_rows_is_paired_and_one_of_seeds_is_not() -> None:
     lucky = np.stack([np.tile(share, 800) for share in (0.2, 0.5, 0.8)])
     assert paired_seeds(lucky, lucky[::-1] - 0.1).p > 0.5
     assert paired_seeds(base, base).p == pytest.approx(1.0)
-    assert paired_seeds(base[:1], base[:1]) == (0.0, 0.0, 0.0, 1.0)
     with pytest.raises(ValueError, match="same rows"):
         paired_seeds(base, base[:, :9])
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from echoic.cells.base import Zoneout
 from echoic.cells.rnn import RNNCell
-from echoic.explain.flow import FRESH, LARGE, Flow, flow, flows, sentence
+from echoic.explain.flow import FRESH, LARGE, MOST_STEPS, Flow, flow, flows, sentence
 from echoic.explain.flow_shown import HIGHEST, LOWEST, render, rows, svg, write_png
 from explain.toys import NASTY, trained, untrained
 
@@ -29,23 +30,33 @@ def test_a_linear_chain_is_multiplied_by_u_at_each_step() -> None:
     assert cell.weight_hh.grad is None
 
 
-def test_the_norms_are_those_of_finite_differences() -> None:
+@pytest.mark.parametrize("zoneout", [0.0, 0.5])
+def test_the_norms_are_those_of_finite_differences(zoneout: float) -> None:
     cell = RNNCell(2, 3, dtype=torch.float64)
     x = torch.randn(1, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = flow("rnn", cell, x, seed=5)
+    found = flow("rnn", cell, x, seed=5, zoneout=Zoneout(zoneout))
     head = torch.randn(2, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64) / math.sqrt(3)
 
     def loss(moved: torch.Tensor) -> float:
         state = cell.initial(1)
         for t in range(4):
-            _, state = cell.step(cell.project(x[:, t]), state)
-            state = type(state)(state.h + moved if t == 1 else state.h)
+            _, new = cell.step(cell.project(x[:, t]), state)
+            h = zoneout * state.h + (1 - zoneout) * new.h
+            state = type(state)(h + moved if t == 1 else h)
         return -float((state.h @ head.T).log_softmax(1)[0, 0])
 
     with torch.no_grad():
         steps = [1e-6 * row for row in torch.eye(3, dtype=torch.float64)]
         slope = [(loss(step) - loss(-step)) / 2e-6 for step in steps]
     assert found.norms[2] == pytest.approx(float(np.linalg.norm(slope)), rel=1e-5)
+
+
+def test_a_gradient_that_is_gone_has_vanished_and_a_long_text_is_said_to_be_cut() -> None:
+    gone = Flow("relu", False, np.array([0.5, 0.0, 0.0]), None, 1.0, 0.0)
+    assert (gone.rate, gone.verdict) == (0.0, "vanishes: nothing is left")
+    long = Flow("rnn", False, np.full(MOST_STEPS, 0.5), None, 1.0, 0.0)
+    assert sentence([long]).startswith(f"Of the first {MOST_STEPS} tokens: ")
+    assert sentence([gone]).startswith("The gradient vanishes")
 
 
 @pytest.mark.parametrize("settings", [(), ("model.layers=2", "model.cell.kind=gru"), ("model.batch_norm=true",)])

@@ -86,8 +86,11 @@ def over_seeds(right: np.ndarray, level: float = 0.95) -> tuple[float, float, fl
 
     Two things are drawn, rows and seeds, and both widen it: the variance is that of the rows' means over seeds, over N,
     and that of the seeds' means over rows, over S; Student's t with Welch's and Satterthwaite's degrees of freedom. With one seed only
-    the rows speak."""
-    mean, spread, freedom = _moments(np.asarray(right, float), ())
+    the rows speak (`wilson`). Of the rows' variance a row right and a row wrong are added, so that few rows are not taken for all."""
+    right = np.asarray(right, float)
+    if len(right) == 1:
+        return float(right.mean()), *wilson(int(right.sum()), right.shape[1], level)
+    mean, spread, freedom = _moments(right, ())
     half = _t(level, freedom) * math.sqrt(spread)
     return mean, max(0.0, mean - half), min(1.0, mean + half)
 
@@ -98,9 +101,9 @@ def paired_seeds(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Paired:
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not a.size or not b.size:
         raise ValueError(f"{a.shape} and {b.shape}: seeds by the same rows are wanted twice")
+    if len(a) == len(b) == 1:
+        return mcnemar(a[0] > 0.5, b[0] > 0.5, level=level)
     mean, spread, freedom = _moments(a.mean(0)[None] - b.mean(0), (a, b))
-    if spread == 0:
-        return Paired(mean, mean, mean, 1.0 if mean == 0 else 0.0)
     half = _t(level, freedom) * math.sqrt(spread)
     return Paired(mean, mean - half, mean + half, 2 * _tail(abs(mean) / math.sqrt(spread), freedom))
 
@@ -108,7 +111,8 @@ def paired_seeds(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Paired:
 def _moments(right: np.ndarray, models: tuple[np.ndarray, ...]) -> tuple[float, float, float]:
     """(mean, variance of the mean, degrees of freedom): that of the rows, and of the seeds of `models` (none: `right`)."""
     rows = right.mean(0)
-    parts = [(rows.var(ddof=1) / len(rows) if len(rows) > 1 else 0.0, len(rows) - 1)]
+    ends = (-1.0, 1.0) if models else (0.0, 1.0)
+    parts = [(np.append(rows, ends).var(ddof=1) / len(rows), len(rows) + 1)]
     for each in models or (right,):
         if len(each) > 1:
             parts.append((each.mean(1).var(ddof=1) / len(each), len(each) - 1))

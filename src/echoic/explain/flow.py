@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from echoic.cells.base import Cell
+from echoic.cells.base import NO_ZONEOUT, Cell, Zoneout
 from echoic.core import registry
 from echoic.explain.reading import require_classifier
 from echoic.layers.unroll import unroll
 from echoic.tasks.classify import ClassifierNetwork
 
 MOST_STEPS = 256
-"""Of a longer text the first so many tokens are read."""
+"""Of a longer text the first so many tokens are read, and `sentence` says so."""
 LARGE = 4.0
 """What U is multiplied by in the network that explodes."""
 FRESH: tuple[tuple[str, dict[str, Any]], ...] = (("rnn", {}), ("lstm", {}), ("lstm", {"peephole": True}), ("gru", {}))
@@ -60,11 +60,14 @@ class Flow:
     @property
     def rate(self) -> float:
         """What the norm is multiplied by at each step back, in the geometric mean."""
-        found = self.norms[self.norms > 0]
-        return float((found[-1] / found[0]) ** (1 / (len(found) - 1))) if len(found) > 1 else 1.0
+        if len(self.norms) < 2 or self.norms[0] == 0:
+            return 1.0
+        return float((self.norms[-1] / self.norms[0]) ** (1 / (len(self.norms) - 1)))
 
     @property
     def verdict(self) -> str:
+        if self.rate == 0:
+            return "vanishes: nothing is left"
         if abs(self.rate - 1) < FLAT:
             return "neither"
         steps = abs(math.log(10) / math.log(self.rate))
@@ -99,7 +102,8 @@ def flows(task: Any, network: ClassifierNetwork, text: str, *, clip: float = 1.0
             below.cells = below.cells[: -stack.directions]
             x, _ = below(embedded)
             x = x if not stack.norms else below.norms[-1](x, None, None)
-        out.append(flow(f"{named(own)}, this model", own, x, clip=clip, seed=seed, trained=True))
+        zoneout = Zoneout(stack.zoneout)
+        out.append(flow(f"{named(own)}, this model", own, x, clip=clip, seed=seed, trained=True, zoneout=zoneout))
     for kind, options in FRESH:
         cell = _fresh(kind, options, embedded, network.model.hidden, seed)
         out.append(flow(named(cell), cell, embedded, clip=clip, seed=seed))
@@ -120,14 +124,23 @@ def _fresh(kind: str, options: dict[str, Any], like: Tensor, hidden: int, seed: 
     return registry.get("cell", kind)(like.shape[2], hidden, generator=generator, **options).to(like)
 
 
-def flow(name: str, cell: Cell, x: Tensor, *, clip: float = 1.0, seed: int = 0, trained: bool = False) -> Flow:
+def flow(
+    name: str,
+    cell: Cell,
+    x: Tensor,
+    *,
+    clip: float = 1.0,
+    seed: int = 0,
+    trained: bool = False,
+    zoneout: Zoneout = NO_ZONEOUT,
+) -> Flow:
     """x (1, T, D). Computed in float64, so that what has vanished is still a number."""
     cell = copy.deepcopy(cell).double().requires_grad_(True)
     states: list[Any] = []
     with torch.enable_grad():
         state = None
         for t in range(x.shape[1]):
-            _, state = unroll(cell, x[:, t : t + 1].double(), None, state)
+            _, state = unroll(cell, x[:, t : t + 1].double(), None, state, zoneout=zoneout)
             states.append(state)
         draws = torch.Generator().manual_seed(seed)
         head = torch.randn(2, states[-1][0].shape[1], generator=draws, dtype=torch.float64).to(x.device)
@@ -146,6 +159,7 @@ def flow(name: str, cell: Cell, x: Tensor, *, clip: float = 1.0, seed: int = 0, 
 
 def sentence(found: Sequence[Flow]) -> str:
     """What the curves say."""
+    of = f"Of the first {MOST_STEPS} tokens: " if any(len(each.norms) == MOST_STEPS for each in found) else ""
     gone = [each.name for each in found if each.verdict.startswith("vanishes")]
     burst = [each.name for each in found if each.verdict.startswith("explodes")]
     said = []
@@ -153,4 +167,4 @@ def sentence(found: Sequence[Flow]) -> str:
         said.append(f"The gradient vanishes in {'; '.join(gone)}.")
     if burst:
         said.append(f"It explodes in {'; '.join(burst)}: clipping lowers the curve.")
-    return " ".join(said) or "The gradient neither vanishes nor explodes here."
+    return of + (" ".join(said) or "The gradient neither vanishes nor explodes here.")
