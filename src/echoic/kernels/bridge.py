@@ -10,8 +10,7 @@ torch.compile may do with them what they like. c and its gradient have no elemen
 no memory; neither has a gradient that nobody wanted.
 
 A plain call goes past the operators to what they are made of, by an autograd function of torch's older
-kind: on the way through torch.library a training step spends a quarter of a millisecond in Python, which
-is more than a short sequence takes.
+kind: the way through torch.library takes longer, in Python, than a short sequence is computed.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from echoic.cells.rnn import RNNCell
 from echoic.kernels import bridge, native
 
 ROWS, WEIGHTS = 32, 16_384
-"""A step of fewer rows with more weights is not worth packing them (measured with one thread: from 0.9 times as
-fast at the limits to 0.1 at one row of 1,024 units). torch's LSTM lays out its weights for each call too."""
+"""A step of fewer rows with more weights is not worth packing them (`python benchmarks/kernels.py grid`). torch's LSTM
+lays out its weights for each call too."""
 
 
 class Run(Protocol):
