@@ -66,6 +66,7 @@ def test_a_drop_is_not_hidden(call: Call, run: Path, tmp_path: Path, monkeypatch
         (["absent/m.onnx"], 73, "parent folder does not exist"),
         (["folder.onnx"], 73, "exists and is no file"),
         (["m.onnx", "--measure", "x.csv"], 2, "--measure compares --int8 with float32"),
+        (["m.onnx", "--int8", "--states", "--measure", "x.csv"], 2, "measure without --states"),
         (["m.onnx", "--int8", "--measure", "absent.csv"], 66, "absent.csv"),
         (["m.onnx", "--states"], 2, "reads both ways"),
         (["m.onnx", "--int4"], 2, "--int4"),

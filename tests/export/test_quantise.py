@@ -132,6 +132,8 @@ def test_the_doors_layers_answer_as_the_stack(name: str, both: str, tmp_path: Pa
 def test_the_door_refuses_what_it_has_not(tmp_path: Path, unsynced: None) -> None:
     with pytest.raises(UsageError, match="jordan"):
         door_layers(saved(classifier("model.cell.kind=jordan"), tmp_path / "jordan"))
+    with pytest.raises(UsageError, match="without recurrence"):
+        door_layers(saved(classifier("model.layers=0"), tmp_path / "none"))
     opened = saved(classifier(), tmp_path / "b")
     tensors = load(opened.files["model.safetensors"])
     tensors["stack.cells.1.weight_hh"] = tensors["stack.cells.1.weight_hh"][:3]

@@ -46,6 +46,8 @@ def export(
     """
     if measure is not None and not int8:
         raise UsageError("--measure compares --int8 with float32; without --int8 the file is the bundle's equal")
+    if measure is not None and states:
+        raise UsageError("--measure scores whole texts, and a --states file reads pieces: measure without --states")
     _creatable(output, force)
     model = open_model(run)
     if measure is not None and model.task.streams:

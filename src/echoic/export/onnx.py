@@ -61,10 +61,10 @@ def export(
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
     folded: Mapping[str, Any] = without_batch_norm(task.config.model, tensors)
     about = _about(task, digest, states, int8)
-    classes = 0 if task.streams else len(task.names)
+    classes, several = (0, False) if task.streams else (len(task.names), task.several)
 
     def made(weights: Mapping[str, Any], fast: bool) -> bytes:
-        graph = graph_of(task.config, weights, classes, states=states, fast_int8=fast)
+        graph = graph_of(task.config, weights, classes, several=several, states=states, fast_int8=fast)
         return sealed.seal(graph, about)
 
     if not int8:
