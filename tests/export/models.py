@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,9 @@ def classifier(*settings: str, classes: int = 3, ngrams: int = 0, looked: bool =
     return Model(config, task, network, {"seed": 0})
 
 
-def language(*settings: str) -> Model:
+def language(*settings: str, texts: Sequence[str] = TEXTS) -> Model:
     config = Config().override(("task.kind=generate", *TINY[:2], "text.tokenizer=codepoints", *settings))
-    task = Generate.fit([Example(text) for text in TEXTS], config, lambda _: None)
+    task = Generate.fit([Example(text) for text in texts], config, lambda _: None)
     network = task.network(0).eval()
     draw(network)
     return Model(config, task, network, {"seed": 0})
