@@ -60,15 +60,13 @@ def graph_of(
     net = _Network(g, model, tensors, layers, fast_int8)
     if config.task.kind == "generate":
         net.language(ids, lengths, bool(config.task.options.get("tied")))
-    elif config.task.kind == "classify":
+    else:
         _refuse_states(states, layers, tensors)
         logits = net.pieces(ids, lengths) if states else net.whole(ids, lengths)
         g.output(
             g("Sigmoid", logits) if several else g("Softmax", logits, axis=1), "probabilities", FLOAT, [BATCH, classes]
         )
         g.output(logits, "logits", FLOAT, [BATCH, classes])
-    else:
-        raise UsageError(f"task.kind={config.task.kind}: echoic exports classify and generate")
     return g.model(config.task.kind)
 
 

@@ -59,6 +59,8 @@ def export(
 
     Raises UsageError for what ONNX cannot express, CheckFailed where the file answers otherwise.
     """
+    if task.config.task.kind not in ("classify", "generate"):
+        raise UsageError(f"task.kind={task.config.task.kind}: echoic exports classify and generate")
     if task.streams and states:
         raise UsageError("--states: a language model's file has its states without asking")
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
