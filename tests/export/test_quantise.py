@@ -125,6 +125,19 @@ def test_a_wrong_eight_bit_node_is_caught_among_many_tokens(monkeypatch: pytest.
         export(model.task, model.network, "d", int8=True)
 
 
+def test_an_lstm_in_eight_bits_sees_the_other_texts_of_its_batch_and_no_padding_of_its_own() -> None:
+    """docs/export.md says both: ONNX Runtime's node has one scale for all that meets the weights."""
+    model = classifier("model.hidden=32", "model.embedding=32")
+    runtime = sealed.session(export(model.task, model.network, "d", int8=True).data)
+
+    def first(ids: list[list[int]], lengths: list[int]) -> Any:
+        return runtime.run(["probabilities"], {"ids": np.array(ids), "lengths": np.array(lengths)})[0][0]
+
+    alone = first([[3, 4, 5]], [3])
+    assert np.abs(first([[3, 4, 5, 9, 9]], [3]) - alone).max() < 1e-6
+    assert 1e-6 < np.abs(first([[3, 4, 5, 0, 0], [1, 2, 6, 7, 8]], [3, 5]) - alone).max() < 0.1
+
+
 @pytest.mark.parametrize(("classes", "slots"), [(2, 1 << 17), (5, 1 << 17)])
 def test_a_file_of_a_usual_size_is_a_third_at_most(classes: int, slots: int) -> None:
     """An n-gram table larger than all the rest."""
