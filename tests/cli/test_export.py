@@ -12,7 +12,7 @@ import pytest
 
 from cli.commands import Answer, sentences, write_csv
 from echoic.core import bundle
-from echoic.export import onnx, sealed
+from echoic.export import onnx, parity, sealed
 from echoic.model import load
 from export.models import classifier, language
 
@@ -40,10 +40,34 @@ def test_eight_bits_are_measured(call: Call, run: Path, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     assert "accuracy on 40 rows: " in answer.out
     assert "of the float32 file's size" in answer.out
+    assert "not measured" not in answer.out
     facts = call("export", run, tmp_path / "n.onnx", "--int8", "--measure", rows, "--max-drop", "100", "--json").json
     assert facts["measured"]["rows"] == 40
     scores = call("evaluate", run, rows, "--json").json
     assert facts["measured"]["before"] == pytest.approx(scores["accuracy"])
+
+
+def test_eight_bits_that_nobody_measured_say_so(call: Call, run: Path, tmp_path: Path) -> None:
+    answer = call("export", run, tmp_path / "m.onnx", "--int8")
+    assert answer.code == 0, answer.err
+    assert "not measured: --measure FILE says what eight bits cost\n" in answer.out
+    facts = call("export", run, tmp_path / "n.onnx", "--int8", "--json").json
+    assert facts["measured"] is None
+    model, data = load(run), (tmp_path / "n.onnx").read_bytes()
+    own = parity.largest_difference(model.task, model.network, data, states=False)
+    assert facts["checked"]["largest_difference"] == own > 1e-5
+    assert f"at most {own:.1e} from the bundle\n" in answer.out
+    assert "not measured" not in call("export", run, tmp_path / "o.onnx").out
+
+
+def test_rows_are_read_before_anything_is_made(
+    call: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "export", lambda *given, **more: pytest.fail("exported before the rows were read"))
+    given = ("export", run, tmp_path / "m.onnx", "--int8", "--measure")
+    call(*given, tmp_path / "absent.csv").refused(66, "absent.csv")
+    rows = write_csv(tmp_path / "rows.csv", [("pos", "a film"), ("else", "a plot")])
+    call(*given, rows).refused(65, "label 'else' was not in training")
 
 
 def test_a_drop_is_not_hidden(call: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +90,13 @@ def test_a_drop_is_not_hidden(call: Call, run: Path, tmp_path: Path, monkeypatch
         (["absent/m.onnx"], 73, "parent folder does not exist"),
         (["folder.onnx"], 73, "exists and is no file"),
         (["m.onnx", "--measure", "x.csv"], 2, "--measure compares --int8 with float32"),
+        (["m.onnx", "--int8", "--states", "--measure", "x.csv"], 2, "measure without --states"),
         (["m.onnx", "--int8", "--measure", "absent.csv"], 66, "absent.csv"),
+        (["m.onnx", "--int8", "--measure", "x.csv", "--max-drop", "nan"], 2, "--max-drop nan: want a number"),
+        (["m.onnx", "--int8", "--measure", "x.csv", "--max-drop=-1"], 2, "--max-drop -1.0: want a number"),
+        (["m.onnx", "--int8", "--max-drop", "0.3"], 2, "--max-drop: of use with --measure FILE alone"),
+        (["m.onnx", "--int8", "--max-drop", "nan"], 2, "--max-drop: of use with --measure FILE alone"),
+        (["m.onnx", "--text", "a", "--no-header"], 2, "--text, --no-header: of use with --measure FILE alone"),
         (["m.onnx", "--states"], 2, "reads both ways"),
         (["m.onnx", "--int4"], 2, "--int4"),
         ([], 2, "OUT.onnx"),

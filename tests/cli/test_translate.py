@@ -96,3 +96,5 @@ def test_what_is_refused(call: Call, folder: Path, model: Path, run: Path, tmp_p
     call("predict", run, "good", "--n-best", 2).refused(2, "a model for classify knows no --n-best")
     call("evaluate", model, folder / "test.csv", "--png", tmp_path / "x.png").refused(2, "--html")
     call("generate", model, "--prompt", "ein").refused(2, "only a language model generates")
+    call("export", model, tmp_path / "m.onnx").refused(2, "echoic exports classify and generate")
+    call("export", model, tmp_path / "m.onnx", "--int8", "--measure", one).refused(2, "--measure wants a classifier")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,11 @@ def cell(said: str) -> tuple[str, ...]:
     return tuple(f"model.cell.{each}" for each in said.split())
 
 
-def classifier(*settings: str, classes: int = 3, ngrams: int = 0) -> Model:
-    """ngrams: the longest n-gram, 0 for a model without that path."""
+def classifier(*settings: str, classes: int = 3, ngrams: int = 0, looked: bool = False) -> Model:
+    """ngrams: the longest n-gram, 0 for a model without that path.
+    looked: several labels a text that no setting names, found by looking at the targets."""
     config = Config().override((*TINY, *settings))
-    several = bool(config.task.options.get("several"))
+    several = looked or bool(config.task.options.get("several"))
     names = [f"class {i}" for i in range(classes)]
     examples = [Example(text, (names[i % classes],) if several else names[i % classes]) for i, text in enumerate(TEXTS)]
     task = Classify.fit(examples, config, lambda _: None)
@@ -48,9 +50,9 @@ def classifier(*settings: str, classes: int = 3, ngrams: int = 0) -> Model:
     return Model(config, task, network, {"seed": 0})
 
 
-def language(*settings: str) -> Model:
+def language(*settings: str, texts: Sequence[str] = TEXTS) -> Model:
     config = Config().override(("task.kind=generate", *TINY[:2], "text.tokenizer=codepoints", *settings))
-    task = Generate.fit([Example(text) for text in TEXTS], config, lambda _: None)
+    task = Generate.fit([Example(text) for text in texts], config, lambda _: None)
     network = task.network(0).eval()
     draw(network)
     return Model(config, task, network, {"seed": 0})

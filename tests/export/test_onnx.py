@@ -26,6 +26,7 @@ CLASSIFIERS = {
     **{f"{o}-grams": functools.partial(classifier, ngrams=o) for o in (1, 2, 3, 8)},
     "many classes": functools.partial(classifier, classes=5, ngrams=2),
     "several labels": functools.partial(classifier, "task.several=true", ngrams=2),
+    "several labels found by looking": functools.partial(classifier, looked=True),
     "stacked": functools.partial(classifier, "model.layers=3", "model.pool=concat"),
     "batch norm": functools.partial(classifier, "model.layers=2", "model.batch_norm=true", "model.cell.kind=gru"),
     "batch norm one way": functools.partial(classifier, "model.batch_norm=true", "model.bidirectional=false"),
@@ -237,6 +238,14 @@ def test_what_has_no_node_is_refused_with_a_reason(make: Any, settings: list[str
     model = make(*settings)
     with pytest.raises(UsageError, match=said):
         export(model.task, model.network, "digest")
+
+
+@pytest.mark.parametrize("more", [(), ("model.batch_norm=true",), ("model.bidirectional=false",)])
+def test_a_model_without_recurrence_is_refused_with_a_reason(more: tuple[str, ...]) -> None:
+    model = classifier("model.layers=0", *more)
+    for int8 in (False, True):
+        with pytest.raises(UsageError, match="a model without recurrence"):
+            export(model.task, model.network, "digest", int8=int8)
 
 
 def test_more_than_one_file_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

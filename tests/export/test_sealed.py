@@ -171,6 +171,68 @@ def test_random_bytes_never_raise_anything_else(data: bytes) -> None:
             sealed.check(sealed.seal(b"\x3a" + sealed._encoded(len(noise)) + noise + b"\xff", {}), "m.onnx")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "NaN", "-Infinity", "1e999", '"\\ud800"', '{"\\udfff": 1}', "9" * 5000,
+        *("[" * depth + "]" * depth for depth in (100, 100_000)),
+    ],
+)  # fmt: skip
+def test_what_no_canonical_json_holds_is_refused(data: bytes, said: str) -> None:
+    graph = parsed(data)
+    graph.metadata_props.pop()
+    text = f'{{"format": 1, "sha256": "0", "more": {said}}}'
+    entry = sealed._field(1, b"echoic") + sealed._field(2, text.encode())
+    with pytest.raises(BundleError, match="not an ONNX file that echoic wrote"):
+        sealed.check(graph.SerializeToString() + sealed._field(14, entry), "m.onnx")
+
+
+def test_json_of_any_depth_raises_nothing_else() -> None:
+    """Of one depth, which hangs on the interpreter, json reads what it cannot write."""
+    for depth in range(800, 1000):
+        text = f'{{"format": 1, "sha256": "0", "more": {"[" * depth + "]" * depth}}}'
+        entry = sealed._field(1, b"echoic") + sealed._field(2, text.encode())
+        with pytest.raises(BundleError, match="not an ONNX file that echoic wrote"):
+            sealed.check(sealed._field(14, entry), "m.onnx")
+
+
+def number(field: int, value: int) -> bytes:
+    return sealed._encoded(field << 3) + sealed._encoded(value)
+
+
+def fixed(field: int, content: bytes) -> bytes:
+    return sealed._encoded(field << 3 | {8: 1, 4: 5}[len(content)]) + content
+
+
+ADD = sealed._field(4, b"Add")
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        *(sealed._field(1, number(field, huge)) for field in (1, 2, 3, 4, 5, 7) for huge in (3, 1 << 62)),
+        sealed._field(1, fixed(4, b"GatherND")),
+        sealed._field(1, fixed(4, b"LSTM")),
+        sealed._field(1, ADD + fixed(7, b"\0" * 4)),
+        sealed._field(1, ADD + sealed._field(5, number(5, 1 << 62))),
+        sealed._field(1, ADD + sealed._field(5, fixed(4, b"\0" * 8))),
+        sealed._field(5, number(9, 1 << 62)),
+        number(5, 1 << 62),
+        fixed(1, b"\x22\x06Softma"),
+        fixed(2, b"name"),
+    ],
+)
+def test_a_number_where_a_text_or_message_should_be_is_refused(graph: bytes) -> None:
+    with pytest.raises(BundleError, match="damaged: a number where a"):
+        sealed.check(sealed.seal(sealed._field(7, graph), {}), "m.onnx")
+
+
+def test_a_number_in_the_place_of_the_graph_is_refused() -> None:
+    for graph in (number(7, 1 << 62), fixed(7, b"graph of"), fixed(7, b"\0" * 4)):
+        with pytest.raises(BundleError, match="a number where a model has its graph"):
+            sealed.check(sealed.seal(graph, {}), "m.onnx")
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputMissing, match="no such file"):
         sealed.read(tmp_path / "absent.onnx")

@@ -16,6 +16,7 @@ from echoic.core import bundle, durable
 from echoic.core.errors import CannotCreate, CheckFailed, NotPermitted, UsageError, show
 
 if TYPE_CHECKING:
+    from echoic.core.types import Example
     from echoic.model import Model
 
 MOST_LOST = 0.3
@@ -36,20 +37,28 @@ def export(
         str | None, typer.Option(metavar="FILE", help="With --int8: score before and after on these labelled rows.")
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(min=0.0, help="With --measure: refuse to write if the score falls by more points.")
-    ] = MOST_LOST,
+        float | None,
+        typer.Option(
+            help=f"With --measure: refuse to write if the score falls by more points; {MOST_LOST:g} if not given.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a model as an ONNX file, from token ids to probabilities, checked against the bundle.
 
     A language model gives logits and states. Tokenizer and labels stay in the bundle.
     """
-    if measure is not None and not int8:
+    if measure is None:
+        _refuse_unused(max_drop, reading)
+    elif not int8:
         raise UsageError("--measure compares --int8 with float32; without --int8 the file is the bundle's equal")
+    elif states:
+        raise UsageError("--measure scores whole texts, and a --states file reads pieces: measure without --states")
+    if max_drop is not None and not max_drop >= 0:  # nor NaN
+        raise UsageError(f"--max-drop {max_drop}: want a number of points from 0 on")
     _creatable(output, force)
     model = open_model(run)
-    if measure is not None and model.task.streams:
-        raise UsageError("--measure wants a classifier; a language model has no labels to be scored by")
+    examples = None if measure is None else _labelled(model, measure, reading, talk)
     from echoic.export.onnx import export as exported
 
     made = exported(model.task, model.network, _digest(run), states=states, int8=int8)
@@ -58,11 +67,20 @@ def export(
     if int8:
         whole = exported(model.task, model.network, _digest(run), states=states)
         facts["share_of_float32"] = round(len(made.data) / len(whole.data), 4)
-        if measure is not None:
-            facts["measured"] = _measured(model, made.data, measure, reading, talk)
-            _require_kept(facts["measured"], max_drop)
+        facts["measured"] = None if examples is None else _measured(model, made.data, examples)
+        if facts["measured"]:
+            _require_kept(facts["measured"], MOST_LOST if max_drop is None else max_drop)
     durable.write_file(output, made.data)
     say_json(facts) if talk.json else _tell(facts)
+
+
+def _refuse_unused(max_drop: float | None, reading: Reading) -> None:
+    """Raises UsageError for options that say something about --measure's rows, where there are none."""
+    given = ["--no-header" if name == "header" else f"--{name.replace('_', '-')}" for name in reading.values()]
+    if max_drop is not None:
+        given.insert(0, "--max-drop")
+    if given:
+        raise UsageError(f"{', '.join(given)}: of use with --measure FILE alone, as no rows are read without it")
 
 
 def _creatable(output: Path, force: bool) -> None:
@@ -86,21 +104,31 @@ def _digest(run: str) -> str:
     return str(json.loads(manifest.read_bytes())["sha256"])
 
 
-def _measured(model: Model, data: bytes, file: str, reading: Reading, talk: Talk) -> dict[str, Any]:
+def _labelled(model: Model, file: str, reading: Reading, talk: Talk) -> list[Example]:
+    """The rows to measure on."""
+    from echoic.read.tables import read_table
+
+    if model.task.streams or model.task.pairs:
+        raise UsageError("--measure wants a classifier; only labels are scored by it")
+    options = model.config.task.options
+    columns = reading.over(model.config.data.model_copy(update={"group": None}))
+    separator = options.get("separator", "|") if options.get("several") else None
+    examples = read_table(file, columns, said=listener(talk.quiet), label_separator=separator).examples
+    model.task.labels.encode([e.target for e in examples], [e.row for e in examples])  # a label that it does not know
+    return examples
+
+
+def _measured(model: Model, data: bytes, examples: list[Example]) -> dict[str, Any]:
     """The score by the bundle and by the file on labelled rows."""
     from echoic.export.onnx import outputs
     from echoic.export.sealed import session
     from echoic.pipeline import MEASURES
-    from echoic.read.tables import read_table
 
-    task, options = model.task, model.config.task.options
-    columns = reading.over(model.config.data.model_copy(update={"group": None}))
-    separator = options.get("separator", "|") if options.get("several") else None
-    table = read_table(file, columns, said=listener(talk.quiet), label_separator=separator)
-    found = task.encode(table.examples)
+    task = model.task
+    found = task.encode(examples)
     scores = [
         float(task.metrics(logits, found.targets, MEASURES)[task.monitor])
-        for logits in (model.outputs([e.input for e in table.examples]), outputs(session(data), found, task.collate))
+        for logits in (model.outputs([e.input for e in examples]), outputs(session(data), found, task.collate))
     ]
     return {"rows": len(found), "score": task.monitor, "before": scores[0], "after": scores[1]}
 
@@ -122,7 +150,6 @@ def _tell(facts: dict[str, Any]) -> None:
     if measured := facts.get("measured"):
         before, after = 100 * measured["before"], 100 * measured["after"]
         say(f"{measured['score']} on {measured['rows']:,} rows: {before:.2f} % before, {after:.2f} % after")
-    rounded = " (of the network with its weights rounded)" if facts["weights"] == "int8" else ""
-    say(
-        f"checked on {checked['batches']} random batches: at most {checked['largest_difference']:.1e} from the bundle{rounded}"
-    )
+    elif facts["weights"] == "int8":
+        say("not measured: --measure FILE says what eight bits cost")
+    say(f"checked on {checked['batches']} random batches: at most {checked['largest_difference']:.1e} from the bundle")

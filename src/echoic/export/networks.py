@@ -38,9 +38,18 @@ NOTHING = -np.inf
 BATCH, TIME = "batch", "time"
 
 
-def graph_of(config: Config, tensors: Tensors, classes: int, *, states: bool = False, fast_int8: bool = True) -> bytes:
+def graph_of(
+    config: Config,
+    tensors: Tensors,
+    classes: int,
+    *,
+    several: bool = False,
+    states: bool = False,
+    fast_int8: bool = True,
+) -> bytes:
     """The ModelProto, without metadata, of the network with these tensors (`weights.without_batch_norm`).
 
+    several: a classifier whose labels are independent of one another, as `Classify.several` says.
     states: a classifier that takes the state before a piece of text and gives the state after it.
     fast_int8: eight-bit LSTMs by ONNX Runtime's own node, which rounds what meets the weights as well.
     Raises UsageError for what cannot be expressed.
@@ -51,16 +60,13 @@ def graph_of(config: Config, tensors: Tensors, classes: int, *, states: bool = F
     net = _Network(g, model, tensors, layers, fast_int8)
     if config.task.kind == "generate":
         net.language(ids, lengths, bool(config.task.options.get("tied")))
-    elif config.task.kind == "classify":
+    else:
         _refuse_states(states, layers, tensors)
         logits = net.pieces(ids, lengths) if states else net.whole(ids, lengths)
-        several = bool(config.task.options.get("several"))
         g.output(
             g("Sigmoid", logits) if several else g("Softmax", logits, axis=1), "probabilities", FLOAT, [BATCH, classes]
         )
         g.output(logits, "logits", FLOAT, [BATCH, classes])
-    else:
-        raise UsageError(f"task.kind={config.task.kind}: echoic exports classify and generate")
     return g.model(config.task.kind)
 
 

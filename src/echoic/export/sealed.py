@@ -16,6 +16,7 @@ Neither onnx nor torch is needed here, so that a predictor need not have them.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,9 @@ NODE = {"input": 1, "output": 2, "name": 3, "op_type": 4, "attribute": 5, "domai
 ATTRIBUTE = {"name": 1, "f": 2, "i": 3, "s": 4, "t": 5, "floats": 7, "ints": 8, "strings": 9, "type": 20}
 TENSOR = {"dims": 1, "data_type": 2, "name": 8, "raw_data": 9}
 """`external_data` (13) and `data_location` (14) are not among them."""
+
+NUMBERS = {"ir_version", "f", "i", "floats", "ints", "type", "dims", "data_type"}
+"""Of these fields, those that may hold a number; every other one is a text or a message."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +99,15 @@ def check(data: bytes, where: str) -> dict[str, Any]:
     try:
         start, text = _entry(data)
         about = dict(json.loads(text))
-        version, stated = about["format"], about["sha256"]
+        version = about["format"]
+        ours = version == FORMAT and _end(about) == data[start:] and _digest(data[:start], about) == about["sha256"]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise BundleError(foreign) from None
     if isinstance(version, int) and version > FORMAT:
         raise BundleError(
-            f"{where}: written in format {version}, this release reads up to {FORMAT}; install a newer echoic"
+            f"{where}: written in format {show(version, 20)}, this release reads up to {FORMAT}; install a newer echoic"
         )
-    if version != FORMAT or _end(about) != data[start:] or _digest(data[:start], about) != stated:
+    if not ours:
         raise BundleError(foreign)
     try:
         _look_through(data[:start])
@@ -113,7 +118,7 @@ def check(data: bytes, where: str) -> dict[str, Any]:
 
 def _entry(data: bytes) -> tuple[int, bytes]:
     """Where the last field of the model begins, and the text under our key in it."""
-    start, number, value = [*_fields(memoryview(data))][-1]
+    start, number, value = deque(_fields(memoryview(data)), maxlen=1).pop()
     if not isinstance(value, memoryview):
         raise ValueError("no such entry")
     pairs = {inner: bytes(found) for _, inner, found in _fields(value) if isinstance(found, memoryview)}
@@ -149,7 +154,7 @@ def _node(data: Any) -> None:
 
 
 def _tensor(data: Any) -> None:
-    for number, _ in _fields_of(data):
+    for _, number, _ in _fields(data):
         if number in (13, 14):
             raise ValueError("holds a tensor whose data are in another file; a model is one file")
     for _ in _known(data, TENSOR, "tensor"):
@@ -157,23 +162,19 @@ def _tensor(data: Any) -> None:
 
 
 def _known(data: Any, names: dict[str, int], what: str) -> Iterator[tuple[int, Any]]:
-    """The fields of a message, each of which must be one that we write."""
-    for number, value in _fields_of(data):
-        if number not in names.values():
-            raise ValueError(f"holds a {what} with field {number}, which echoic does not write")
-        yield number, value
-
-
-def _fields_of(data: Any) -> Iterator[tuple[int, Any]]:
-    if not isinstance(data, memoryview):
-        raise ValueError("damaged: a number where a message should be")
+    """The fields of a message, each of which must be one that we write, and a text or message where we write one."""
+    known = {number: name for name, number in names.items()}
     for _, number, value in _fields(data):
+        if number not in known:
+            raise ValueError(f"holds a {what} with field {number}, which echoic does not write")
+        if isinstance(value, int) and known[number] not in NUMBERS:
+            raise ValueError(f"damaged: a number where a {what} has its {known[number]}")
         yield number, value
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
-    """(where it begins, number, value) of each field of a message in protobuf's wire format; a value is a number,
-    or the bytes of a text, message or packed list. Raises ValueError or IndexError where it is none."""
+    """(where it begins, number, value) of each field of a message in protobuf's wire format; a value is a number
+    (of wire type 1 or 5: its bits), or the bytes of a text, message or packed list (wire type 2). Raises ValueError or IndexError where it is none."""
     place = 0
     while place < len(data):
         start = place
@@ -188,10 +189,11 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
         elif kind in (1, 5):
             size = {1: 8, 5: 4}[kind]
         else:
-            raise ValueError("damaged: no wire type of protobuf")
+            raise ValueError("damaged: a wire type that echoic does not write")
         if place + size > len(data):
             raise ValueError("damaged: a field goes beyond the end")
-        yield start, tag >> 3, data[place : place + size]
+        content = data[place : place + size]
+        yield start, tag >> 3, content if kind == 2 else int.from_bytes(content, "little")
         place += size
 
 

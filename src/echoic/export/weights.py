@@ -52,6 +52,8 @@ def kind_of(model: ModelConfig) -> str:
     """The recurrence as one of `kernels.native.KINDS`. Raises UsageError for one that neither ONNX nor the
     kernels have a node for."""
     cell = model.cell.kind
+    if not model.layers:
+        raise UsageError("model.layers=0: a model without recurrence has no layer to export")
     if cell not in ("rnn", "lstm", "gru"):
         raise UsageError(f"model.cell.kind={cell}: ONNX has nodes for rnn, lstm and gru alone")
     if model.layer_norm:
@@ -65,7 +67,11 @@ def kind_of(model: ModelConfig) -> str:
 
 
 def without_batch_norm(model: ModelConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """The tensors of the network that computes the same without it: W (s x + t) + b = (W s) x + (b + W t)."""
+    """The tensors of the network that computes the same without it: W (s x + t) + b = (W s) x + (b + W t).
+
+    Raises UsageError for a recurrence that cannot be exported (`kind_of`).
+    """
+    kind_of(model)
     kept = {name: array for name, array in tensors.items() if not name.startswith("stack.norms.")}
     directions = _cells(tensors) // model.layers
     for place in range(_cells(tensors) if model.batch_norm else 0):
