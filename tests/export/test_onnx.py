@@ -248,6 +248,12 @@ def test_a_model_without_recurrence_is_refused_with_a_reason(more: tuple[str, ..
             export(model.task, model.network, "digest", int8=int8)
 
 
+def test_an_adaptive_softmax_is_refused_with_a_reason() -> None:
+    model = language("task.cutoffs=[4]")
+    with pytest.raises(UsageError, match=r"task\.cutoffs"):
+        export(model.task, model.network, "digest")
+
+
 def test_more_than_one_file_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = classifier()
     monkeypatch.setattr(graph, "LARGEST", 1000)

@@ -61,6 +61,8 @@ def export(
     """
     if task.config.task.kind not in ("classify", "generate"):
         raise UsageError(f"task.kind={task.config.task.kind}: echoic exports classify and generate")
+    if task.config.task.options.get("cutoffs"):
+        raise UsageError("task.cutoffs: an adaptive softmax is not exported; train with --set 'task.cutoffs=[]'")
     if task.streams and states:
         raise UsageError("--states: a language model's file has its states without asking")
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
