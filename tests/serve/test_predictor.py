@@ -148,6 +148,7 @@ def test_the_hash_is_the_networks() -> None:
         (("model.cell.kind=jordan",), "the cell jordan"),
         (("model.layer_norm=true",), "layer norm"),
         (("model.zoneout=0.1",), "zoneout"),
+        (("model.layers=0", "model.pool=mean"), "a network without recurrence"),
     ],
 )
 def test_what_needs_torch_says_so(settings: tuple[str, ...], said: str, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def kind_of(model: ModelConfig) -> str:
         f"the cell {model.cell.kind}": name not in native.KINDS,
         "layer norm in the recurrence": model.layer_norm,
         "zoneout": model.zoneout > 0,
+        "a network without recurrence (model.layers=0)": model.layers == 0,
     }.items():
         if holds:
             raise NeedsTorch(reason)
