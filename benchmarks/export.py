@@ -1,11 +1,10 @@
-"""One text's latency by each way out: torch, ONNX Runtime and the NumPy door, in float32 and in eight bits.
+"""One text's latency by each way out: torch, ONNX Runtime and the predictor, in float32 and in eight bits.
 
     python benchmarks/export.py              # lstm and gru, hidden 128, 256 and 512: some minutes on an idle machine
     python benchmarks/export.py --rounds 2 --hidden 16    # whether it runs
 
 A whole classifier each time, from 200 ids to logits: embedding, one recurrent layer in both directions, the
-maximum over the steps, a linear layer; untrained, without the n-gram path, batch 1, one thread on all sides. The
-door does the recurrence, NumPy the rest. All sides have the same weights and run in turns; a row holds the median
+maximum over the steps, a linear layer; untrained, without the n-gram path, batch 1, one thread on all sides. All sides have the same weights and run in turns; a row holds the median
 of the rounds in milliseconds, and how the eight-bit logits differ from torch's (their root mean square over
 torch's). `bytes` are the file's. Nothing else may run.
 """
@@ -24,13 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from echoic.core import bundle
 from echoic.core.config import Config
 from echoic.core.types import Example
 from echoic.export.onnx import export
-from echoic.export.quantise import door_layers
 from echoic.export.sealed import session
 from echoic.model import Model
+from echoic.serve.predictor import open_predictor
 from echoic.tasks.classify import Classify
 from kernels import in_turns
 from record import save
@@ -53,18 +51,11 @@ def untrained(cell: str, hidden: int) -> Model:
     return Model(config, task, network)
 
 
-def by_door(model: Model, int8: bool) -> Callable[[Array], Array]:
+def by_predictor(model: Model, int8: bool) -> Callable[[Array], Array]:
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "bundle")
-        (layer,) = door_layers(bundle.read(Path(folder) / "bundle", "bundle"), int8=int8)
-    tensors = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
-    table, weight, bias = tensors["embed.weight"], tensors["out.weight"], tensors["out.bias"]
-
-    def run(ids: Array) -> Array:
-        y, _ = layer.run(table[ids])
-        return np.asarray(y.max(axis=1) @ weight.T + bias)
-
-    return run
+        network = open_predictor(Path(folder) / "bundle", int8=int8).network
+    return lambda ids: network.logits(list(ids))
 
 
 def by_runtime(model: Model, int8: bool) -> tuple[Callable[[Array], Array], int]:
@@ -88,10 +79,10 @@ def rows(cell: str, hidden: int, rounds: int) -> list[dict[str, Any]]:
     ids = np.random.default_rng(0).integers(3, WORDS, (1, STEPS))
     (whole, size), (eight, small) = by_runtime(model, False), by_runtime(model, True)
     ways = {"torch": by_torch(model), "onnxruntime": whole, "onnxruntime int8": eight}
-    ways |= {"door": by_door(model, False), "door int8": by_door(model, True)}
+    ways |= {"predictor": by_predictor(model, False), "predictor int8": by_predictor(model, True)}
     want = ways["torch"](ids)
     answers = {name: way(ids) for name, way in ways.items()}
-    for name in ("onnxruntime", "door"):
+    for name in ("onnxruntime", "predictor"):
         if np.abs(answers[name] - want).max() > 1e-4:
             raise SystemExit(f"{name} answers otherwise than torch: nothing is to be compared")
     times = in_turns([lambda way=way: way(ids) for way in ways.values()], rounds, PAUSE)

@@ -228,7 +228,7 @@ def test_a_planted_fault_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["model.cell.kind=jordan"], "model.cell.kind=jordan: ONNX has nodes for"),
+        (["model.cell.kind=jordan"], "the cell jordan: ONNX has no node for it"),
         (["model.layer_norm=true"], "layer_norm"),
         (["model.zoneout=0.1"], "zoneout"),
     ],

@@ -1,4 +1,4 @@
-"""Eight bits: what they weigh, how near they are, and the door's layers of a bundle."""
+"""Eight bits: what they weigh, how near they are."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import numpy as np
 import onnx as onnx_format
 import pytest
 import torch
-from safetensors.numpy import load, save
 
 from echoic.core import bundle
-from echoic.core.errors import BundleError, CheckFailed, UsageError
+from echoic.core.errors import CheckFailed
 from echoic.export import networks, onnx, parity, sealed
 from echoic.export.onnx import export
-from echoic.export.quantise import door_layers, quantised, widened
+from echoic.export.quantise import quantised, widened
 from echoic.export.weights import without_batch_norm
 from echoic.kernels.plain import Eight
 from echoic.model import Model
-from export.models import CELLS, cell, classifier, language, numpy_tensors, path_of
+from export.models import classifier, language, numpy_tensors, path_of
 
 
 @pytest.mark.parametrize("cell_name", ["lstm", "gru"])
@@ -158,38 +157,8 @@ def saved(model: Model, path: Path) -> bundle.Bundle:
     return bundle.read(path, "bundle")
 
 
-@pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("both", ["true", "false"])
-def test_the_doors_layers_answer_as_the_stack(name: str, both: str, tmp_path: Path, unsynced: None) -> None:
-    model = classifier(*cell(name), "model.layers=2", "model.batch_norm=true", f"model.bidirectional={both}")
-    opened = saved(model, tmp_path / "b")
-    ids, lengths = next(parity.ragged(9, 8, 1, 0, whole=False))
-    with torch.inference_mode():
-        x = model.network.embed(torch.from_numpy(ids))
-        want = model.network.stack(x, torch.from_numpy(lengths))[0].numpy()
-    for int8, near in ((False, 1e-5), (True, 0.15)):
-        y = x.numpy()
-        for layer in door_layers(opened, int8=int8):
-            y, _ = layer.run(y, lengths)
-        assert np.abs(y - want).max() <= near * max(1.0, float(np.abs(want).max())), int8
-        assert int8 == ("int8" in layer.kernel) or layer.kernel == "numpy"
-
-
-def test_the_door_refuses_what_it_has_not(tmp_path: Path, unsynced: None) -> None:
-    with pytest.raises(UsageError, match="jordan"):
-        door_layers(saved(classifier("model.cell.kind=jordan"), tmp_path / "jordan"))
-    with pytest.raises(UsageError, match="without recurrence"):
-        door_layers(saved(classifier("model.layers=0"), tmp_path / "none"))
-    opened = saved(classifier(), tmp_path / "b")
-    tensors = load(opened.files["model.safetensors"])
-    tensors["stack.cells.1.weight_hh"] = tensors["stack.cells.1.weight_hh"][:3]
-    wrong = {**opened.files, "model.safetensors": save(tensors)}
-    with pytest.raises(BundleError, match="not the weights of the recurrence"):
-        door_layers(bundle.Bundle(opened.path, "bundle", {}, wrong))
-
-
-def test_the_door_needs_neither_torch_nor_onnx() -> None:
-    code = "import sys, echoic.export.quantise, echoic.export.sealed; print({'torch', 'onnx', 'onnxruntime'} & set(sys.modules))"
+def test_a_sealed_file_is_opened_without_torch_or_onnx() -> None:
+    code = "import sys, echoic.export.sealed; print({'torch', 'onnx', 'onnxruntime'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

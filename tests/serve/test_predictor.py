@@ -103,6 +103,16 @@ def test_every_option(option: str, tmp_path: Path, kernel: str) -> None:
     agree(model, predictor, texts(20), min_confidence=0.6)
 
 
+@pytest.mark.parametrize("cell", [name for name in CELLS if name != "rnn_sigmoid"])
+def test_eight_bits_are_near(cell: str, tmp_path: Path, kernel: str) -> None:
+    model = make(*CELLS[cell], "model.layers=2", "model.batch_norm=true", ngrams=False)
+    place, given = saved(model, tmp_path / "b"), texts(20)
+    exact, eight = open_predictor(place), open_predictor(place, int8=True)
+    assert ("int8" in eight.kernel[0]) == (kernel == "core")
+    want, found = exact.logits(given), eight.logits(given)
+    assert 0 < np.abs(found - want).max() <= 0.15 * np.abs(want).max()
+
+
 def test_no_text_and_one(tmp_path: Path) -> None:
     model, predictor = both(tmp_path)
     assert predictor.predict([]) == []

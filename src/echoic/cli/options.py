@@ -23,6 +23,7 @@ DataFile = Annotated[
     str, Argument(metavar="DATA", help="csv, tsv, jsonl, parquet or txt, plain or compressed; - reads stdin.")
 ]
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run folder, or a bundle.")]
+Int8 = Annotated[bool, Option("--int8", help="Weights of eight bits: one text sooner, and a little otherwise.")]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 
 from echoic.cli.evaluate import open_model
-from echoic.cli.options import Reading, RunFolder, Talk, verb
+from echoic.cli.options import Int8, Reading, RunFolder, Talk, verb
 from echoic.cli.output import hint, listener, say, say_json, to_json
 from echoic.core import durable
 from echoic.core.errors import CannotCreate, DataError, UsageError, show
@@ -47,6 +47,7 @@ def predict(
     ] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="A translator keeps this many hypotheses; 1: greedy.")] = None,
     n_best: Annotated[int | None, typer.Option(min=1, help="A translator gives this many answers.")] = None,
+    int8: Int8 = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
     """Ask a model: one answer for every text.
@@ -58,7 +59,7 @@ def predict(
         _creatable(output, input, force)
     for number, text in enumerate(texts or [], 1):
         whole(text, number)
-    model = open_answering(run, device, listener(talk.quiet))
+    model = open_answering(run, device, listener(talk.quiet), int8)
     options = _options(model, {"min_confidence": min_confidence}, {"beam_size": beam, "n_best": n_best})
     if input is None:
         _show([record_dict(r) for r in _heard(model.predict(texts or [], **options), talk.quiet)], talk.json)
@@ -76,22 +77,26 @@ def predict(
         hint(f"{count:,} answers in {show(output, 200)}")
 
 
-def open_answering(run: str, device: str | None, said: Callable[[str], None]) -> Predictor | Model:
+def open_answering(run: str, device: str | None, said: Callable[[str], None], int8: bool = False) -> Predictor | Model:
     """What answers: the predictor, which starts without torch, or where it cannot, or another device than the CPU is
-    named, the model in torch."""
+    named, the model in torch. Raises UsageError for `int8` in torch."""
     from echoic.serve.opening import NeedsTorch
     from echoic.serve.predictor import open_predictor
 
     if device in (None, "cpu"):
         try:
-            predictor = open_predictor(run)
+            predictor = open_predictor(run, int8=int8)
         except NeedsTorch as why:
+            if int8:
+                raise UsageError(f"--int8: {why.reason} runs in torch alone, in float32") from None
             said(f"{why.reason} runs in torch alone, so torch answers")
         else:
             kernel, why_numpy = predictor.kernel
             if kernel == "numpy":
                 said(f"NumPy computes the recurrence, slowly: {why_numpy}")
             return predictor
+    if int8:
+        raise UsageError(f"--int8 is for the CPU, not for --device {show(device)}")
     return open_model(run, device)
 
 

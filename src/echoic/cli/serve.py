@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from echoic.cli.options import Talk, verb
+from echoic.cli.options import Int8, Talk, verb
 from echoic.cli.output import hint, listener, say_json
 
 
@@ -25,6 +25,7 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="Another name this server is asked for by; repeatable.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of a batch.")] = 1,
+    int8: Int8 = False,
 ) -> None:
     """Serve models over HTTP, with a page to try them.
 
@@ -35,7 +36,7 @@ def serve(
     from echoic.serve.running import token_of
 
     token = token_of(token_file, os.environ.get("ECHOIC_TOKEN"))
-    models = Models(named(runs), threads)
+    models = Models(named(runs), threads, int8)
     said = listener(talk.quiet)
     run(
         models,

@@ -1,14 +1,13 @@
-"""Weights in eight bits: for the ONNX file, and for the kernels' NumPy door.
+"""Weights in eight bits for the ONNX file.
 
     eight = quantised(tensors)          the tensors with an `Eight` for each large one
     wide = widened(eight)               float32 tensors of the network that those weights are
-    layers = door_layers(bundle)        a bundle's recurrent layers on the door, int8 and without torch
 
 A row of a matrix is its scale times whole numbers in -127..127 (`kernels/plain.py`); so is a token's embedding.
 In the file eight-bit weights are widened once, when a runtime loads it, except an LSTM's, for which ONNX
 Runtime has a node of its own that multiplies in eight bits. Processors without VNNI add two of its products in 16
 bits, and an LSTM's weights are held in -64..64, so that they fit: the file answers alike everywhere.
-The door multiplies in eight bits for every cell, and needs no such care.
+The kernels multiply in eight bits for every cell (`serve.predictor`, int8), and need no such care.
 
 The n-gram path's table has a scale a class. Of two classes' weights one is the other's negative, so one is
 stored. Which n-gram owns a slot is stored in 16 bits where the table is large enough that it fits.
@@ -20,13 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load as load_tensors
 
-from echoic.core.bundle import Bundle
-from echoic.core.config import Config
-from echoic.core.errors import BundleError, UsageError
-from echoic.export.weights import Tensors, recurrences, without_batch_norm
-from echoic.kernels.door import Layer
+from echoic.export.weights import Tensors
 from echoic.kernels.plain import NOTHING, Array, Eight
 
 LARGEST = {"lstm": 64}
@@ -60,25 +54,6 @@ def widened(tensors: Tensors) -> dict[str, Array]:
         )
         out["ngrams.check"] = out["ngrams.check"].astype(np.int32)
     return out
-
-
-def door_layers(bundle: Bundle, *, int8: bool = True, threads: int = 1) -> list[Layer]:
-    """The recurrent layers of an opened bundle, batch norm folded, packed for prediction (`kernels/door.py`).
-
-    Raises UsageError for a recurrence that the kernels do not have, BundleError where weights are not of one model.
-    """
-    model = Config.parse(bundle.json("config.json"), "config.json").model
-    tensors = load_tensors(bundle.files["model.safetensors"])
-    made = []
-    try:
-        folded = without_batch_norm(model, tensors)
-        for directions in recurrences(model, folded):
-            made.append(Layer(directions[0].kind, *(each.weights for each in directions), int8=int8, threads=threads))
-    except UsageError:
-        raise
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        raise BundleError(f"model.safetensors: not the weights of the recurrence in config.json ({error})") from None
-    return made
 
 
 def _rows(weight: Array, largest: int) -> Eight:

@@ -1,6 +1,6 @@
-"""A bundle's tensors as what an exporter writes down: batch norm folded away, one `Recurrence` a cell.
+"""A bundle's tensors as what computes without torch wants them: batch norm folded away, one `Recurrence` a cell.
 
-Without torch, so that a predictor can open a bundle by this page too. Names and shapes are those of
+The ONNX file, the eight-bit weights and the predictor (`serve/opening.py`) are all made from this page. Names and shapes are those of
 `model.safetensors`; a tensor is an array, or, in eight bits, an `Eight` (`quantise.py`).
 """
 
@@ -48,22 +48,28 @@ class Recurrence:
         return ("h", "c") if self.cell == "lstm" else ("h",)
 
 
-def kind_of(model: ModelConfig) -> str:
-    """The recurrence as one of `kernels.native.KINDS`. Raises UsageError for one that neither ONNX nor the
-    kernels have a node for."""
-    cell = model.cell.kind
+def without_kernel(model: ModelConfig) -> str:
+    """What in this recurrence neither ONNX nor the kernels compute; "" where there is nothing."""
     if not model.layers:
-        raise UsageError("model.layers=0: a model without recurrence has no layer to export")
-    if cell not in ("rnn", "lstm", "gru"):
-        raise UsageError(f"model.cell.kind={cell}: ONNX has nodes for rnn, lstm and gru alone")
+        return "a network without recurrence (model.layers=0)"
+    if model.cell.kind not in ("rnn", "lstm", "gru"):
+        return f"the cell {model.cell.kind}"
     if model.layer_norm:
-        raise UsageError("model.layer_norm=true: ONNX's recurrent nodes have no layer norm inside")
+        return "layer norm in the recurrence (model.layer_norm=true)"
     if model.zoneout:
-        raise UsageError(f"model.zoneout={model.zoneout:g}: ONNX's recurrent nodes keep no share of the old state")
-    if cell not in CELLS:
-        return cell
-    option, default = CELLS[cell]
-    return f"{cell}_{model.cell.options.get(option, default)}"
+        return f"zoneout (model.zoneout={model.zoneout:g})"
+    return ""
+
+
+def kind_of(model: ModelConfig) -> str:
+    """The recurrence as one of `kernels.native.KINDS`; of an RNN a nonlinearity more.
+    Raises UsageError for what is `without_kernel`."""
+    if reason := without_kernel(model):
+        raise UsageError(f"{reason}: ONNX has no node for it")
+    if model.cell.kind not in CELLS:
+        return model.cell.kind
+    option, default = CELLS[model.cell.kind]
+    return f"{model.cell.kind}_{model.cell.options.get(option, default)}"
 
 
 def without_batch_norm(model: ModelConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:

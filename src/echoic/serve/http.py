@@ -76,11 +76,14 @@ class Models:
 
     paths: Mapping[str, str]
     threads: int = 1
+    int8: bool = False
     loaded: dict[str, Predictor] = field(default_factory=dict)
 
     def load(self) -> None:
         """Opens every bundle, then takes them all at once. Raises what `open_predictor` raises, and changes nothing."""
-        self.loaded = {name: open_predictor(path, self.threads) for name, path in self.paths.items()}
+        self.loaded = {
+            name: open_predictor(path, threads=self.threads, int8=self.int8) for name, path in self.paths.items()
+        }
 
     def get(self, name: str | None) -> tuple[str, Predictor]:
         """(name, predictor); None: the first. Raises Problem."""

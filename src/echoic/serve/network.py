@@ -10,9 +10,8 @@ them. R is the number of segments, F the size of a state; other letters as in co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -207,26 +206,3 @@ class Network:
             x, last = layer.run(x, lengths, None if before is None else before[place])
             after.append(last)
         return x, after
-
-
-def layers_of(
-    kind: str, cells: Sequence[Mapping[str, Array]], norms: Sequence[Mapping[str, Array]], directions: int, threads: int
-) -> list[Layer]:
-    """The door's layers, of weights in torch's order: layer 0 forwards, layer 0 backwards, layer 1 forwards, ...
-    Batch norm (one of `norms` a layer, or none) is folded into the weights."""
-    out = []
-    for place in range(0, len(cells), directions):
-        both: Any = cells[place : place + directions]
-        if norms:
-            both = [_folded(cell, norms[place // directions]) for cell in both]
-        out.append(Layer(kind, *both, threads=threads))
-    return out
-
-
-def _folded(cell: Mapping[str, Array], norm: Mapping[str, Array]) -> dict[str, Array]:
-    """W (s x + t) + b = (W s) x + (b + W t)"""
-    scale = norm["weight"] / np.sqrt(norm["running_var"].astype(np.float64) + 1e-5)
-    shift = norm["bias"] - norm["running_mean"] * scale
-    weight = cell["weight_ih"]
-    bias = cell["bias_ih"] + weight @ shift
-    return {**cell, "weight_ih": (weight * scale).astype(np.float32), "bias_ih": bias.astype(np.float32)}

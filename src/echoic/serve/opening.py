@@ -11,9 +11,11 @@ from safetensors.numpy import load as load_tensors
 
 from echoic.core.config import Config, ModelConfig
 from echoic.core.errors import BundleError, Unavailable, show
+from echoic.export.weights import kind_of, recurrences, without_batch_norm, without_kernel
 from echoic.kernels import native
+from echoic.kernels.door import Layer
 from echoic.kernels.plain import Array
-from echoic.serve.network import MULTIPLIERS, Network, Ngrams, Pool, layers_of
+from echoic.serve.network import MULTIPLIERS, Network, Ngrams, Pool
 
 WEIGHTS = "model.safetensors"
 WIDTH = {"last": 1, "mean": 1, "max": 1, "concat": 3, "attention": 1}
@@ -30,29 +32,16 @@ class NeedsTorch(Unavailable):
         self.reason = reason
 
 
-def kind_of(model: ModelConfig) -> str:
-    """The door's name of this recurrence. Raises NeedsTorch where it has none."""
-    options = model.cell.options
-    name = {
-        "lstm": "lstm",
-        "gru": f"gru_{options.get('reset', 'after')}",
-        "rnn": f"rnn_{options.get('nonlinearity', 'tanh')}",
-    }.get(model.cell.kind)
-    for reason, holds in {
-        f"the cell {model.cell.kind}": name not in native.KINDS,
-        "layer norm in the recurrence": model.layer_norm,
-        "zoneout": model.zoneout > 0,
-        "a network without recurrence (model.layers=0)": model.layers == 0,
-    }.items():
-        if holds:
-            raise NeedsTorch(reason)
-    return str(name)
-
-
-def network_of(config: Config, data: bytes, vocabulary: int, classes: int, threads: int = 1) -> Network:
+def network_of(
+    config: Config, data: bytes, vocabulary: int, classes: int, *, threads: int = 1, int8: bool = False
+) -> Network:
     """The bytes of `model.safetensors` -> Network. Raises NeedsTorch, or BundleError naming the tensor that is not
     as `config` says."""
-    model, kind = config.model, kind_of(config.model)
+    model = config.model
+    if reason := without_kernel(model):
+        raise NeedsTorch(reason)
+    if (kind := kind_of(model)) not in native.KINDS:
+        raise NeedsTorch(f"the cell {kind}")
     try:
         tensors = load_tensors(data)
     except SafetensorError as error:
@@ -60,12 +49,10 @@ def network_of(config: Config, data: bytes, vocabulary: int, classes: int, threa
     shapes = _shapes(model, native.GATES[native.KINDS.index(kind)], tensors, vocabulary, classes)
     for name in sorted(shapes.keys() | tensors.keys()):
         _require_fit(name, tensors.get(name), shapes.get(name))
-    directions = 1 + model.bidirectional
-    cells = [_under(tensors, f"stack.cells.{i}.") for i in range(directions * model.layers)]
-    norms = [_under(tensors, f"stack.norms.{i}.") for i in range(model.layers if model.batch_norm else 0)]
+    layers = recurrences(model, without_batch_norm(model, tensors))
     return Network(
         tensors["embed.weight"],
-        layers_of(kind, cells, norms, directions, threads),
+        [Layer(kind, *(each.weights for each in both), threads=threads, int8=int8) for both in layers],
         _pool(model, tensors),
         (tensors["out.weight"], tensors["out.bias"]),
         tensors["scales"],

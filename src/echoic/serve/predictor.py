@@ -163,8 +163,9 @@ def _groups(tokens: int, window: int) -> tuple[np.ndarray, np.ndarray]:
     return group, np.bincount(group)
 
 
-def open_predictor(path: str | Path, threads: int = 1) -> Predictor:
-    """A run folder or a bundle -> Predictor, with `threads` threads for each call.
+def open_predictor(path: str | Path, *, threads: int = 1, int8: bool = False) -> Predictor:
+    """A run folder or a bundle -> Predictor, with `threads` threads for each call. int8: the recurrence multiplies in
+    eight bits (`kernels/door.py`), so one text is answered sooner and a little otherwise: measure how.
 
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
     model that runs in torch alone.
@@ -172,7 +173,7 @@ def open_predictor(path: str | Path, threads: int = 1) -> Predictor:
     inside = Path(path) / "bundle"
     opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
     try:
-        return _open(opened, threads)
+        return _open(opened, threads, int8)
     except EchoicError:
         raise
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:  # files that echoic did not write
@@ -180,7 +181,7 @@ def open_predictor(path: str | Path, threads: int = 1) -> Predictor:
         raise BundleError(f"{show(opened.path, 300)}: not a model that this release can open ({what})") from None
 
 
-def _open(opened: bundle.Bundle, threads: int) -> Predictor:
+def _open(opened: bundle.Bundle, threads: int, int8: bool) -> Predictor:
     for name in ("config.json", WEIGHTS):
         if name not in opened.files:
             raise BundleError(f"{show(opened.path / name, 300)}: missing")
@@ -191,7 +192,8 @@ def _open(opened: bundle.Bundle, threads: int) -> Predictor:
     thresholds = read_thresholds(opened.files, len(labels.names))
     with warnings.catch_warnings():  # Predictor.kernel says it
         warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
-        network = network_of(config, opened.files[WEIGHTS], len(text.vocabulary), len(labels.names), threads)
+        sizes = len(text.vocabulary), len(labels.names)
+        network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
     return Predictor(config, text, labels, thresholds, network, opened.about)
 
 
