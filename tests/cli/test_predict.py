@@ -212,7 +212,9 @@ def test_what_only_torch_runs_is_run_by_torch_and_said(call: Call, tmp_path: Pat
 
 
 def test_eight_bits_are_for_the_predictor(call: Call, run: Path, tmp_path: Path) -> None:
-    wanted, found = (call("predict", run, "a film", "--json", *more).json["predictions"][0] for more in ([], ["--int8"]))
+    wanted, found = (
+        call("predict", run, "a film", "--json", *more).json["predictions"][0] for more in ([], ["--int8"])
+    )
     assert found["probabilities"] != wanted["probabilities"]
     assert found["probabilities"] == pytest.approx(wanted["probabilities"], abs=0.1)
     place = saved(make("model.cell.kind=jordan"), tmp_path / "jordan")
