@@ -26,6 +26,7 @@ from echoic import pipeline
 from echoic.core.config import Config
 from echoic.core.types import Example
 from echoic.evaluate.metrics import classification, correct, decide
+from echoic.facts.classify import tfidf
 from echoic.model import fingerprints, map_batches
 from echoic.read.named import data_dir
 from echoic.read.split import split
@@ -95,7 +96,7 @@ def score_rows(
     """`scores`: {"alone": ..., "ngrams": ..., "default": ..., "tfidf_lr": ...} on the test rows, with the
     rows right, the same without the rows trained or validated on (`seen`), and the validation scores."""
     model, task = journey.model, journey.model.task
-    baseline = pipeline.fit_baseline(task, {"train": train, "valid": valid}, said)
+    baseline = tfidf(task, {"train": train, "valid": valid}, said)
     seen = np.isin(fingerprints([e.input for e in test]), fingerprints([e.input for e in (*train, *valid)]))
     answers: dict[str, dict[str, np.ndarray]] = {}
     for part, rows in (("valid", valid), ("test", test)):

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echoic import language_facts, pipeline
+from echoic import pipeline
 from echoic.core.config import Config
 from echoic.core.types import Example
+from echoic.facts import generate
 from echoic.read.named import data_dir
 from record import RESULTS, save
 
@@ -147,10 +148,10 @@ def one(name: str, seed: int, settings: list[str], runs: Path) -> None:
             "config": config.model_dump(mode="json", exclude={"threads", "device", "train", "seed"}),
         },
     )
-    journey.model.baseline = language_facts.fit_baseline(journey, hear)
+    journey.model.baseline = generate.fit_baseline(journey, parts, hear)
     journey.model.save(run / "bundle")
     started = time.perf_counter()
-    scores = language_facts.evaluate(journey.model, parts["test"])
+    scores = generate.evaluate(journey.model, parts["test"])
     facts: dict[str, Any] = {
         "set": name,
         "seed": seed,

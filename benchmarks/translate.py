@@ -32,10 +32,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from echoic import pipeline, translate_facts
+from echoic import pipeline
 from echoic.batch import buckets
 from echoic.core.config import Config
 from echoic.core.types import EMPTY, PAD, UNKNOWN, Example
+from echoic.facts import translate
 from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import parted
 from echoic.read.keys import text_key
@@ -120,11 +121,11 @@ def one(name: str, seed: int, settings: list[str], asked: argparse.Namespace) ->
             "config": config.model_dump(mode="json", exclude={"threads", "device", "train", "seed"}),
         },
     )
-    journey.model.baseline = translate_facts.fit_baseline(parts["train"], hear)
+    journey.model.baseline = translate.fit_baseline(journey, parts, hear)
     journey.model.save(run / "bundle")
     part = "valid" if asked.dev else "test"
     started = time.perf_counter()
-    scores = translate_facts.evaluate(journey.model, parts[part])
+    scores = translate.evaluate(journey.model, parts[part])
     seconds = time.perf_counter() - started
     facts: dict[str, Any] = {
         "set": name,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from cli.commands import sentences, write_csv
-from echoic import facts, pipeline
+from echoic import pipeline
 from echoic.core.config import Config
-from echoic.facts import telling
+from echoic.facts import classify
+from echoic.facts.classify import telling
 from echoic.tasks.base import Dataset
 
 
@@ -40,6 +41,6 @@ def test_a_report_marks_the_words_that_misled_and_shows_neighbours(tmp_path: Pat
 
 
 def test_telling_tokens_are_found_in_a_file_sorted_by_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "TELLING_ROWS", 10)
+    monkeypatch.setattr(classify, "TELLING_ROWS", 10)
     rows = [np.array([5])] * 50 + [np.array([6])] * 50
     assert telling(Dataset(rows, None), np.repeat(np.eye(2), 50, 0), 8) == [5, 6]

@@ -226,11 +226,11 @@ def _train(config: Config, parts: Parts) -> dict[str, Any]:
 
 
 def _baseline(parts: Parts, config: Config) -> dict[str, Any]:
-    from echoic import pipeline
+    from echoic.facts.classify import tfidf
 
     task = registry.get("task", "classify").fit(parts["train"], config)
     began = time.perf_counter()
-    base = pipeline.fit_baseline(task, parts)
+    base = tfidf(task, parts, lambda _: None)
     seconds, asked = time.perf_counter() - began, time.perf_counter()
     p = base.predict_proba([e.input for e in parts["test"]])
     asked = time.perf_counter() - asked

@@ -19,25 +19,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from echoic import facts, language_facts, translate_facts, transplant
+from echoic import facts, transplant
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
 from echoic.core.types import Batch, Example
-from echoic.evaluate.baselines import Baseline
 from echoic.evaluate.calibration import fit_scales
-from echoic.evaluate.intervals import mcnemar, wilson
-from echoic.evaluate.language import language
-from echoic.evaluate.metrics import choose_thresholds, classification, correct, decide
+from echoic.evaluate.metrics import choose_thresholds
 from echoic.evaluate.report import write_report
-from echoic.evaluate.translation import forced
 from echoic.facts import Journey
 from echoic.model import Model, device_of, fingerprints, load, map_batches
-from echoic.prepare.text import choose
 from echoic.prepare.vectors import digest_of
-from echoic.read.check import Finding, check_parts, require_trainable
-from echoic.read.split import split
-from echoic.read.tables import Table, read_table
+from echoic.read.check import Finding
+from echoic.read.tables import Table
 from echoic.tasks.base import Dataset, Say, Task, rounding, rounds
 from echoic.train import lock
 from echoic.train.augment import augment
@@ -49,9 +43,7 @@ from echoic.train.progress import Silent, Watcher, watcher
 if TYPE_CHECKING:
     from echoic.distilling import Teacher
 
-MEASURES = {"classification": classification, "language": language, "forced": forced}
-
-__all__ = ["Journey", "evaluate", "fit", "fit_baseline", "load", "train", "watcher"]
+__all__ = ["Journey", "evaluate", "fit", "load", "train", "watcher"]
 
 
 Reader = Callable[[str | Path, str | Path | None, Config, Say], tuple[dict[str, list[Example]], dict[str, Table]]]
@@ -102,7 +94,7 @@ def fit(
 
     def score(network: nn.Module) -> dict[str, float]:
         outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
-        found = task.metrics(outputs, valid_data.targets, MEASURES)
+        found = task.metrics(outputs, valid_data.targets, facts.MEASURES)
         return {name: float(found[name]) for name in ("loss", task.monitor)}
 
     fitted = run_loop(
@@ -189,8 +181,7 @@ def train(
             said(note)
 
         parts, tables = (read or read_parts)(data, valid, config, hear)
-        pairs = registry.get("task", config.task.kind).pairs
-        findings = check_parts(translate_facts.unlabelled(parts) if pairs else parts)
+        findings = facts.of(config.task.kind).check(parts)
         for finding in findings:
             if finding.level == "error":
                 raise DataError(f"{show(data)}: {finding.code}: {finding.message}")
@@ -235,20 +226,10 @@ def _finish(
             raise CheckFailed(
                 f"{show(source)}: changed while it was trained on; the model in {show(out)} is of the rows as they were, train again"
             )
-    model, valid = journey.model, journey.valid
-    assert valid.targets is not None
-    streams, pairs = model.task.streams, model.task.pairs
-    if streams:
-        model.baseline = language_facts.fit_baseline(journey, notes.append)
-        scores = language_facts.score(model, valid, journey.valid_outputs)
-    elif pairs:
-        model.baseline = translate_facts.fit_baseline(parts["train"], notes.append)
-        scores, _ = translate_facts.score(model, parts["valid"], journey.valid_outputs, translate_facts.SAMPLE)
-    else:
-        model.baseline = fit_baseline(model.task, parts, notes.append)
-        scores = score_outputs(model, [e.input for e in parts["valid"]], journey.valid_outputs, valid.targets)
-    tell: Any = language_facts if streams else translate_facts if pairs else facts
-    summary = tell.summary(journey, scores, findings) | {
+    model, account = journey.model, facts.of(journey.model.config.task.kind)
+    model.baseline = account.fit_baseline(journey, parts, notes.append)
+    scores = account.score(journey, parts)
+    summary = account.summary(journey, scores, findings) | {
         "data": {
             "path": show(sources["train"], 4096),
             "sha256": {name: table.digest for name, table in tables.items()},
@@ -257,14 +238,12 @@ def _finish(
         "command": command or show(" ".join(sys.argv), 4096),
     }
     summary["seconds"]["all"] = round(time.time() - started, 1)
-    if not streams:
+    if not model.task.streams:
         columns = {"text": tables["train"].text, "label": tables["train"].label}
         model.config = model.config.model_copy(update={"data": model.config.data.model_copy(update=columns)})
-        if not pairs:
-            summary["labels"] = model.task.names
     model.about |= summary
     model.save(out / "bundle")
-    page = tell.report(journey, scores, parts, findings, notes, summary, out)
+    page = account.report(journey, scores, parts, findings, notes, summary, out)
     write_report(out / "report.html", page)
     return {
         "task": model.config.task.kind,
@@ -278,22 +257,8 @@ def _finish(
 def read_parts(
     data: str | Path, valid: str | Path | None, config: Config, said: Say = silent
 ) -> tuple[dict[str, list[Example]], dict[str, Table]]:
-    """The training and the validation part: from two files, or split from one, classes in proportion;
-    running text is cut where it stands."""
-    task = registry.get("task", config.task.kind)
-    if task.streams:
-        return language_facts.read_parts(data, valid, config, said)
-    if task.pairs:
-        return translate_facts.read_parts(data, valid, config, said)
-    separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
-    table = read_table(data, config.data, said=said, label_separator=separator)
-    require_trainable(table.examples, config.data.min_class_count, show(data))
-    if valid is not None:
-        other = read_table(valid, config.data, said=said, label_separator=separator, like=table.chosen)
-        return {"train": table.examples, "valid": other.examples}, {"train": table, "valid": other}
-    first, second = split(table.examples, config.data.valid_fraction, config.seed, said)
-    parts = {"train": [table.examples[i] for i in first], "valid": [table.examples[i] for i in second]}
-    return parts, {"train": table}
+    """The training and the validation part, from two files or split from one, and the files they came from."""
+    return facts.of(config.task.kind).read_parts(data, valid, config, said)
 
 
 def refuse_existing(out: Path, force: bool) -> None:
@@ -333,63 +298,7 @@ def digest_now(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fit_baseline(task: Any, parts: Mapping[str, Sequence[Example]], said: Say = silent) -> Baseline:
-    """The frozen baseline on `parts["train"]`, its C chosen on `parts["valid"]`."""
-    inputs = {name: [e.input for e in part] for name, part in parts.items()}
-    targets = {name: task.labels.encode([e.target for e in part]) for name, part in parts.items()}
-    baseline = Baseline.fit(
-        inputs["train"],
-        targets["train"],
-        inputs["valid"],
-        targets["valid"],
-        chinese=choose(inputs["train"]) == "chars",
-        kind=task.kind,
-        names=task.names,
-    )
-    said(f"baseline: TF-IDF and logistic regression, C = {baseline.c:g} chosen on the validation part")
-    if baseline.note:
-        said(baseline.note)
-    return baseline
-
-
 def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
-    """Scores on these examples, with the baselines beside them and an interval on the difference.
-
-    Rows whose text was used in training or validation are counted, and if there are any, the scores without
-    them stand under `unseen`.
-    """
-    task = model.task
-    if task.streams:
-        return language_facts.evaluate(model, examples)
-    if task.pairs:
-        return translate_facts.evaluate(model, examples)
-    data = task.encode(examples)
-    outputs = map_batches(lambda x, n: [model.network(x, n)], data, task, model.config)[0]
-    inputs = [e.input for e in examples]
-    scores = score_outputs(model, inputs, outputs, data.targets)
-    if model.seen is not None:
-        found = np.isin(fingerprints(inputs), model.seen)
-        scores["seen_in_training"] = int(found.sum())
-        if 0 < found.sum() < len(found):
-            kept = np.flatnonzero(~found)
-            scores["unseen"] = score_outputs(model, [inputs[i] for i in kept], outputs[kept], data.targets[kept])
-    return scores
-
-
-def score_outputs(model: Model, inputs: Sequence[Any], outputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-    task, base = model.task, model.baseline
-    scores = task.metrics(outputs, targets, MEASURES)
-    right = correct(
-        decide(task.probabilities(outputs), kind=task.kind, thresholds=task.thresholds), targets, kind=task.kind
-    )
-    scores["accuracy_interval"] = list(wilson(int(right.sum()), len(right)))
-    if base is not None:
-        simple = {"majority": base.majority_proba(len(inputs)), "tfidf_lr": base.predict_proba(inputs)}
-        cuts = {"majority": None, "tfidf_lr": base.thresholds}
-        scores["baselines"] = {
-            name: classification(p, targets, task.names, kind=task.kind, thresholds=cuts[name])
-            for name, p in simple.items()
-        }
-        answers = decide(simple["tfidf_lr"], kind=task.kind, thresholds=base.thresholds)
-        scores["difference"] = mcnemar(right, correct(answers, targets, kind=task.kind))._asdict()
-    return dict(scores)
+    """Scores on these examples, with the baselines beside them and an interval on the difference; rows that were
+    trained on are counted."""
+    return facts.of(model.config.task.kind).evaluate(model, examples)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
 import subprocess
 import sys
@@ -21,15 +22,15 @@ import numpy as np
 import pytest
 import torch
 
-from echoic import pipeline
+from echoic import facts, pipeline
 from echoic.core import registry
 from echoic.core.config import Config
 from echoic.core.errors import UsageError
 from echoic.core.types import PAD, Example
 from echoic.explain.faithful import measure
+from echoic.facts import MEASURES, Journey
 from echoic.layers.dropout import Noise
 from echoic.model import map_batches
-from echoic.pipeline import Journey
 
 SETTINGS = {
     "text": {"min_count": 1},
@@ -232,6 +233,25 @@ def outputs_of(model: Any, examples: Sequence[Example]) -> np.ndarray:
     return map_batches(lambda x, n: [model.network(x, n)], model.task.encode(examples), model.task, model.config)[0]
 
 
+@pytest.mark.parametrize("kind", registry.names("task"))
+def test_every_task_has_a_page_for_what_its_runs_say(kind: str) -> None:
+    account = facts.of(kind)
+    for name in (
+        "read_parts",
+        "read_rows",
+        "check",
+        "fit_baseline",
+        "score",
+        "evaluate",
+        "remarks",
+        "summary",
+        "report",
+        "score_facts",
+    ):
+        wanted = [*inspect.signature(getattr(facts.Account, name)).parameters][1:]
+        assert [*inspect.signature(getattr(account, name)).parameters][: len(wanted)] == wanted
+
+
 # The checks
 
 
@@ -244,7 +264,7 @@ def check_a_perfect_prediction_scores_perfectly(it: Trained) -> None:
     task = it.journey.model.task
     data = task.encode(it.test)
     outputs = it.toy.perfect(task, data.targets)
-    scores = task.metrics(outputs, data.targets, pipeline.MEASURES)
+    scores = task.metrics(outputs, data.targets, MEASURES)
     assert {name: scores[name] for name in it.toy.perfect_scores} == pytest.approx(it.toy.perfect_scores, abs=1e-6)
     assert scores[task.monitor] == pytest.approx(1.0)
     batch = task.collate(data, np.arange(len(data)))
@@ -259,9 +279,9 @@ def check_a_perfect_prediction_scores_perfectly(it: Trained) -> None:
 def check_it_beats_the_dummy(it: Trained) -> None:
     model = it.journey.model
     data = model.task.encode(it.test)
-    scores = model.task.metrics(outputs_of(model, it.test), data.targets, pipeline.MEASURES)
+    scores = model.task.metrics(outputs_of(model, it.test), data.targets, MEASURES)
     constant = it.toy.constant(it.toy.perfect(model.task, data.targets))
-    dummy = model.task.metrics(constant, data.targets, pipeline.MEASURES)[model.task.monitor]
+    dummy = model.task.metrics(constant, data.targets, MEASURES)[model.task.monitor]
     assert scores[model.task.monitor] >= it.toy.reaches > max(dummy, it.toy.dummy) + 0.1
 
 

@@ -105,6 +105,13 @@ def test_any_text(text: str) -> None:
     json.dumps(found.document(), allow_nan=False)
 
 
+def test_what_was_not_read_is_said() -> None:
+    model = untrained("text.max_tokens=4")
+    for text, cut in (("the film was good and bad", True), ("the film", False)):
+        notes = inside(model.task, model.network, text).notes
+        assert any("first 4 tokens" in note for note in notes) == cut
+
+
 def test_a_language_model_is_refused() -> None:
     task = SimpleNamespace(config=Config().override(["task.kind=generate"]))
     with pytest.raises(UsageError, match="this model does generate"):

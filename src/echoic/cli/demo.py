@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echoic.cli.evaluate import score_facts
 from echoic.cli.options import Reading, Settings, Talk, verb
 from echoic.cli.output import hint, render, say, say_json
 from echoic.core import durable
@@ -46,7 +45,7 @@ def demo(
 ) -> None:
     """Train on shipped film reviews, score the result, and ask it two sentences."""
     from echoic import pipeline
-    from echoic.evaluate.report import render_table
+    from echoic.facts.classify import score_facts
 
     run = out / "run"
     parts = split(reviews())
@@ -58,7 +57,7 @@ def demo(
             {"run": str(run), "test": scores, "predictions": [a.model_dump(exclude_defaults=True) for a in answers]}
         )
         return
-    render(render_table(score_facts(model, scores, REVIEWS, "test")))
+    render(score_facts(model, scores, REVIEWS, "test").table())
     say()
     for text, answer in zip(TWO, answers, strict=True):
         say(f"{text!r:28} {answer.label}  ({answer.confidence:.0%} sure)")

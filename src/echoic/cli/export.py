@@ -122,7 +122,7 @@ def _measured(model: Model, data: bytes, examples: list[Example]) -> dict[str, A
     """The score by the bundle and by the file on labelled rows."""
     from echoic.export.onnx import outputs
     from echoic.export.sealed import session
-    from echoic.pipeline import MEASURES
+    from echoic.facts import MEASURES
 
     task = model.task
     found = task.encode(examples)

@@ -110,7 +110,11 @@ class ReportFacts:
 
 
 class Facts(Protocol):
+    """What any task's run is drawn from: as a page, and as a table in the terminal."""
+
     def html(self) -> str: ...
+
+    def table(self) -> Any: ...
 
 
 def write_report(path: str | Path, facts: Facts) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from echoic.core.errors import UsageError, nearest, show
 from echoic.explain.attribute import TOLERANCE, Attribution, gradient_x_input, integrated_gradients, occlusion
-from echoic.explain.reading import Reading, require_classifier
+from echoic.explain.reading import Reading, require_classifier, unread
 from echoic.explain.record import METHODS, Explanation, Token, labels_that_led, turns
 from echoic.explain.trace import moves
 from echoic.tasks.classify import ClassifierNetwork, Classify
@@ -91,6 +91,4 @@ def _notes(task: Classify, network: ClassifierNetwork, method: str, found: Attri
         out.append(f"the scores miss what they should add up to by {found.completeness:.1%}, at {found.points} points")
     if found.window > 1:
         out.append(f"a long text: {found.window} neighbouring tokens were tried together and share what was found")
-    if task.text.max_tokens and len(found.scores) == task.text.max_tokens:
-        out.append(f"the model reads the first {task.text.max_tokens:,} tokens (text.max_tokens)")
-    return out
+    return out + unread(task, len(found.scores))

@@ -285,7 +285,7 @@ class Classify(Rows):
         said(
             f"scales of the paths: {', '.join(f'{s:.3f}' for s in scales)} (recurrent, n-grams)"
             if path is not None
-            else f"temperature: {1 / scales[0]:.3f}"
+            else f"scale of the logits: {scales[0]:.3f}"
         )
         if self.several:
             joined = sum(s * each for s, each in zip(scales, logits, strict=True))

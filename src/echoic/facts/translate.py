@@ -1,27 +1,27 @@
-"""What the journey does otherwise for a translator: how pairs are read and cut, what stands beside the
-score, and what a run says of itself. `pipeline.py` comes here where a task learns from pairs."""
+"""A translator's files, scores and report."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from echoic import facts
-from echoic.core.config import Config
+from echoic.core.config import Config, DataConfig
 from echoic.core.errors import show
 from echoic.core.types import Example
 from echoic.evaluate import translation
 from echoic.evaluate.intervals import Paired
 from echoic.evaluate.translation_report import TranslationFacts, Written
 from echoic.evaluate.word_table import MOST, WordTable
-from echoic.facts import Journey
+from echoic.facts import Journey, Parts
 from echoic.model import Model, fingerprints, map_batches
-from echoic.read.check import Finding
+from echoic.read.check import Finding, check_parts
+from echoic.read.columns import Columns
 from echoic.read.pairs import read_pairs, split_pairs
 from echoic.read.tables import Table
 from echoic.tasks.base import Dataset, Say
@@ -48,13 +48,22 @@ def read_parts(
     return {"train": first, "valid": second}, {"train": table}
 
 
-def unlabelled(parts: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
-    """The parts as the checks want them, to which a target is a class."""
-    return {name: [dataclasses.replace(e, target=None) for e in part] for name, part in parts.items()}
+def read_rows(data: str | Path, model: Model, over: Callable[[DataConfig], DataConfig], said: Say) -> Sequence[Example]:
+    """Pairs, from columns of the names that the training's had."""
+    trained = model.config.data
+    columns = over(trained.model_copy(update={"text": None, "label": None, "group": None}))
+    like = Columns(trained.text, trained.label) if trained.text else None
+    return read_pairs(data, columns, said=said, like=like).examples
 
 
-def fit_baseline(train: Sequence[Example], said: Say) -> WordTable:
+def check(parts: Parts) -> list[Finding]:
+    """To the checks a target is a class, which a translation is not."""
+    return check_parts({name: [dataclasses.replace(e, target=None) for e in part] for name, part in parts.items()})
+
+
+def fit_baseline(journey: Journey, parts: Parts, said: Say) -> WordTable:
     """The frozen table of words on the training part."""
+    train = parts["train"]
     table = WordTable.fit([e.input for e in train], [e.target for e in train])
     of = f" of the first {MOST:,} pairs" if len(train) > MOST else ""
     said(f"baselines: copying the source, and a word for a word ({len(table.table):,} words, by co-occurrence{of})")
@@ -65,7 +74,7 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     """Scores on these pairs; rows whose source was used in training or validation are counted."""
     data = model.task.encode(examples)
     outputs = map_batches(lambda x, n: [model.network(x, n)], data, model.task, model.config)[0]
-    scores, said = score(model, examples, outputs)
+    scores, said = score_outputs(model, examples, outputs)
     if model.seen is not None:
         found = np.isin(fingerprints([e.input for e in examples]), model.seen)
         scores["seen_in_training"] = int(found.sum())
@@ -76,7 +85,12 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     return scores
 
 
-def score(
+def score(journey: Journey, parts: Parts) -> dict[str, Any]:
+    """Scores on the validation part, of which SAMPLE rows are translated."""
+    return score_outputs(journey.model, parts["valid"], journey.valid_outputs, SAMPLE)[0]
+
+
+def score_outputs(
     model: Model, examples: Sequence[Example], outputs: np.ndarray, most: int | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Scores of outputs (N, 3), of what the model itself writes for at most `most` of the sources, evenly chosen,
@@ -118,6 +132,16 @@ def _by_length(
     return out
 
 
+def remarks(scores: Mapping[str, Any]) -> list[str]:
+    """What the score is called among those who compare, and how many sources were trained on."""
+    said = [scores["signatures"]["bleu"]]
+    if seen := scores.get("seen_in_training"):
+        unseen = scores.get("unseen")
+        rest = f"; on the other {unseen['examples']:,} BLEU is {unseen['bleu']:.1f}" if unseen else ""
+        said.append(f"{seen:,} of these sources were used in training or validation{rest}")
+    return said
+
+
 def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
     """The run in numbers; `scores` are those of the validation part."""
     return {"validation": dict(scores), **facts.course(journey, findings)}
@@ -126,7 +150,7 @@ def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Find
 def report(
     journey: Journey,
     scores: Mapping[str, Any],
-    parts: Mapping[str, Sequence[Example]],
+    parts: Parts,
     findings: Sequence[Finding],
     notes: Sequence[str],
     summary: Mapping[str, Any],
@@ -148,7 +172,7 @@ def report(
             Written(e.row, e.input, str(e.target), r.translation, r.score) for e, r in zip(shown, records, strict=True)
         ],
         data=[_part("train", journey.train), _part("valid", journey.valid)],
-        findings=[(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes],
+        findings=facts.heard(findings, notes),
         cost=facts.cost(summary, parameters=f"{summary['parameters']:,}"),
         commands=[
             ("translate", f'echoic predict {run} "a text"'),

@@ -1,26 +1,25 @@
-"""What the journey does otherwise for a language model: how text is read and cut, what stands beside the
-score, and what a run says of itself. `pipeline.py` comes here where a task learns from streams."""
+"""A language model's files, scores and report."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from echoic import facts
-from echoic.core.config import Config
+from echoic.core.config import Config, DataConfig
 from echoic.core.errors import show
 from echoic.core.types import UNKNOWN, Example
 from echoic.evaluate.intervals import Paired, paired_bootstrap
 from echoic.evaluate.language import distinct, language
 from echoic.evaluate.language_report import LanguageFacts, Sample
 from echoic.evaluate.ngram_model import MOST, NgramModel
-from echoic.facts import Journey
+from echoic.facts import Journey, Parts
 from echoic.model import Model, fingerprints, map_batches
-from echoic.read.check import Finding
+from echoic.read.check import Finding, check_parts
 from echoic.read.streams import cut, read_running_text
 from echoic.read.tables import Table
 from echoic.tasks.base import Dataset, Say
@@ -47,7 +46,16 @@ def read_parts(
     return {"train": train, "valid": held}, {"train": table}
 
 
-def fit_baseline(journey: Journey, said: Say) -> NgramModel:
+def read_rows(data: str | Path, model: Model, over: Callable[[DataConfig], DataConfig], said: Say) -> Sequence[Example]:
+    """Running text, read as for training."""
+    return read_running_text(data, over(model.config.data), said=said).examples
+
+
+def check(parts: Parts) -> list[Finding]:
+    return check_parts(parts)
+
+
+def fit_baseline(journey: Journey, parts: Parts, said: Say) -> NgramModel:
     """The frozen n-gram model on the training part."""
     stream = journey.train.stream
     assert stream is not None
@@ -57,7 +65,12 @@ def fit_baseline(journey: Journey, said: Say) -> NgramModel:
     return model
 
 
-def score(model: Model, data: Dataset, outputs: np.ndarray) -> dict[str, Any]:
+def score(journey: Journey, parts: Parts) -> dict[str, Any]:
+    """Scores on the validation part."""
+    return score_outputs(journey.model, journey.valid, journey.valid_outputs)
+
+
+def score_outputs(model: Model, data: Dataset, outputs: np.ndarray) -> dict[str, Any]:
     """Scores of outputs (P, 2), with the n-gram model beside them on the same tokens."""
     assert data.targets is not None
     characters, unknown = data.targets.T
@@ -77,13 +90,19 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     inputs = [e.input for e in examples]
     data = model.task.encode(examples)
     outputs = map_batches(lambda x, n: [model.network(x, n)], data, model.task, model.config)[0]
-    scores = score(model, data, outputs)
+    scores = score_outputs(model, data, outputs)
     lines = model.task.passages(inputs)
     if model.seen is not None and lines:
         found = np.isin(fingerprints(lines), model.seen)
         sizes = np.array([len(line) for line in lines])
         scores["seen_share"] = float(sizes[found].sum() / sum(map(len, inputs)))
     return scores
+
+
+def remarks(scores: Mapping[str, Any]) -> list[str]:
+    """What share of the text was trained on, where that is more than chance."""
+    share = scores.get("seen_share", 0.0)
+    return [f"{share:.0%} of the characters stand in lines that were used in training or validation"] * (share > 0.01)
 
 
 def summary(journey: Journey, scores: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
@@ -119,7 +138,7 @@ def _sample(model: Model, prompt: str, temperature: float) -> dict[str, Any]:
 def report(
     journey: Journey,
     scores: Mapping[str, Any],
-    parts: Mapping[str, Sequence[Example]],
+    parts: Parts,
     findings: Sequence[Finding],
     notes: Sequence[str],
     summary: Mapping[str, Any],
@@ -138,7 +157,7 @@ def report(
         prompt=summary["prompt"],
         samples=[Sample(**each) for each in summary["samples"]],
         data=[_part(name, parts[name], data) for name, data in (("train", journey.train), ("valid", journey.valid))],
-        findings=[(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes],
+        findings=facts.heard(findings, notes),
         cost=facts.cost(summary, parameters=f"{summary['parameters']:,}"),
         commands=[
             ("let it write on", f"echoic generate {run} --prompt {shlex.quote(summary['prompt'])} --temperature 0.8"),
