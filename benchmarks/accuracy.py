@@ -2,7 +2,6 @@
 
     python benchmarks/accuracy.py imdb --seeds 0,1,2                      # the default classifier
     python benchmarks/accuracy.py imdb --variant vectors --seeds 0,1,2    # with pretrained word vectors
-    python benchmarks/accuracy.py 20newsgroups --variant rate             # with three times the learning rate
     python benchmarks/accuracy.py all
 
 Validation always comes from the training part. The two paths of the classifier are trained apart, so
@@ -36,7 +35,6 @@ from sets import SETS
 VARIANTS = {
     "default": [],
     "vectors": [f'text.vectors="{data_dir() / "glove_100d_50k" / "glove.100d.50k.txt.xz"}"'],
-    "rate": ["train.lr=6e-3"],
 }
 KEPT = ("examples", "accuracy", "macro_f1", "loss", "ece")
 

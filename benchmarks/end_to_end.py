@@ -61,7 +61,9 @@ class Theirs(nn.Module):
 
 def train_theirs(network: Theirs, batches: list[Any], config: Config) -> None:
     settings, table = config.train, network.embed.weight
-    optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), settings.lr or 0.002, weight_decay=settings.weight_decay, fused=True
+    )
     average = [p.detach().clone() for p in network.parameters()]
     for batch in batches:
         ids, lengths, targets = (torch.from_numpy(each) for each in (batch.inputs, batch.lengths, batch.targets))

@@ -41,13 +41,11 @@ class Row:
     metric: str = "accuracy"
     unseen: bool = False
     """Only the test rows whose text is in no other part, case, width and white space folded."""
-    variant: str = "default"
 
 
 ROWS = (
     Row("imdb"),
     Row("20newsgroups"),
-    Row("20newsgroups", variant="rate"),
     Row("20newsgroups-stripped"),
     Row("rotten_tomatoes_mr"),
     Row("airline_tweets"),
@@ -94,11 +92,10 @@ WORDS: dict[str, dict[str, Any]] = {
         "macro_f1": "macro F1",
         "20newsgroups": "20newsgroups, headers kept",
         "20newsgroups-stripped": "20newsgroups, headers, footers, quotes removed",
-        "rate": ", `train.lr=6e-3`",
         "unseen": "{}, without the test rows that are in train or dev",
         "seed": ("1 seed", "{} seeds"),
         "how": "Network alone: the recurrent network from scratch (`model.ngrams=false`); default: with an n-gram path beside it. Test part, per cent; median over the seeds. TF-IDF + LR is measured here, on the same rows. Differences in points, paired, on the median seed. Seconds: the default's training, all of it. {dash}: not measured.",
-        "made": "Made by `python benchmarks/accuracy.py all --seeds 0,1,2` and, for word vectors, the same with `--variant vectors`, for three times the learning rate with `--variant rate`; written by `python benchmarks/results.py`.",
+        "made": "Made by `python benchmarks/accuracy.py all --seeds 0,1,2` and, for word vectors, the same with `--variant vectors`; written by `python benchmarks/results.py`.",
         "machine": "Measured on {}.",
         "cores": "{} ({} cores, {}, torch {})",
         "settings": "`{}` was trained with `--set {}`.",
@@ -114,11 +111,10 @@ WORDS: dict[str, dict[str, Any]] = {
         "macro_f1": "宏 F1",
         "20newsgroups": "20newsgroups，保留信头",
         "20newsgroups-stripped": "20newsgroups，去掉信头、签名和引文",
-        "rate": "，`train.lr=6e-3`",
         "unseen": "{}，去掉在训练集或验证集里出现过的测试行",
         "seed": ("1 个种子", "{} 个种子"),
         "how": "只用循环网络：从零训练（`model.ngrams=false`）；默认：旁边再加一条 n-gram 通路。测试集，百分数，取各种子的中位数。TF-IDF + LR 也在这里、在同样的行上测得。差值以百分点计，逐行配对，取中位数所在的那个种子。秒：默认配置训练的全部时间。{dash}：还没有测。",
-        "made": "由 `python benchmarks/accuracy.py all --seeds 0,1,2` 测得，词向量一列另加 `--variant vectors`，三倍学习率一行另加 `--variant rate`；本表由 `python benchmarks/results.py` 写出。",
+        "made": "由 `python benchmarks/accuracy.py all --seeds 0,1,2` 测得，词向量一列另加 `--variant vectors`；本表由 `python benchmarks/results.py` 写出。",
         "machine": "测试机器：{}。",
         "cores": "{}（{} 核，{}，torch {}）",
         "settings": "`{}` 训练时用了 `--set {}`。",
@@ -201,8 +197,8 @@ def accuracy_table(records: Records, language: str) -> str:
     words = WORDS[language]
     lines = [_line(words["head"]), _line(["---", "---", *["---:"] * 8])]
     for row in ROWS:
-        mine = records.get((row.set, row.variant), ())
-        other = records.get((row.set, "vectors"), ()) if row.variant == "default" else ()
+        mine = records.get((row.set, "default"), ())
+        other = records.get((row.set, "vectors"), ())
         columns = [
             middle(score(record, path, row) for record in (mine if variant == "default" else other))
             for path, variant in COLUMNS
@@ -210,7 +206,7 @@ def accuracy_table(records: Records, language: str) -> str:
         cells = [_percent(value) for value in columns]
         cells[3] = cells[3] if columns[3] is None else f"**{cells[3]}**"
         seconds = middle(record["seconds"]["fit"] for record in mine)
-        title = words.get(row.set, row.set) + words.get(row.variant, "")
+        title = words.get(row.set, row.set)
         lines.append(
             _line(
                 [

@@ -70,7 +70,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ngrams : bool, whether the n-gram path stands beside the network.
     tokenizer : "auto" looks at the text; `vectors`: a file of word vectors.
     epochs : passes over the training rows; 0 takes as many as `train.updates` says.
-    batch_size, lr, validation_fraction : the rest of the training.
+    batch_size, lr, validation_fraction : the rest of the training; lr 0 is chosen by the number of classes.
     class_weight : None or "balanced".
     multilabel : bool, whether a text may have several labels, or none.
     random_state : int, RandomState or None, which is 0. Equal seeds and settings give equal bits; the
@@ -101,7 +101,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         vectors: str | None = None,
         epochs: int = 0,
         batch_size: int = 64,
-        lr: float = 2e-3,
+        lr: float = 0.0,
         validation_fraction: float = 0.1,
         class_weight: str | None = None,
         multilabel: bool = False,

@@ -88,6 +88,10 @@ def fit(
     with rounding(config):
         for kernel in dict.fromkeys(line.partition(": ")[2] for line in network.stack.kernels(training=True)):
             said(f"kernel: {kernel}")
+    schedule = config.train
+    if not schedule.lr:
+        schedule = schedule.model_copy(update={"lr": task.rate})
+        said(f"learning rate: up to {schedule.lr:.3g} (train.lr sets another)")
     clock.lap("prepare")
 
     carry: Carry = {}
@@ -103,7 +107,7 @@ def fit(
         plan=lambda epoch: task.plan(train_data, epoch),
         collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
         score=score,
-        config=config.train,
+        config=schedule,
         monitor=task.monitor,
         run=run,
         seed=config.seed,

@@ -90,7 +90,7 @@ def test_nothing_given_is_told_apart_from_something() -> None:
         ("model.layers=-1", "/model/layers"),
         ("model.cell.kind=lstn", "did you mean 'lstm'?"),
         ("model.pool=sum", "/model/pool"),
-        ("train.lr=0", "greater than 0"),
+        ("train.lr=-1", "greater than or equal to 0"),
         ("train.lr=inf", "/train/lr"),
         ("train.batch_size=0", "/train/batch_size"),
         ("task.kind=clasify", "did you mean 'classify'?"),

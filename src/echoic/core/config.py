@@ -190,7 +190,10 @@ class TrainConfig(Section):
         32_768, description="tokens of a batch with its padding, at most (a longer text stands alone)"
     )
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="the optimiser")
-    lr: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(2e-3, description="the highest learning rate")
+    lr: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(
+        0.0,
+        description="the highest learning rate; 0: 0.002, and with more than two classes that times the root of half their number",
+    )
     momentum: Rate = Field(0.9, description="momentum of sgd and rmsprop; beta1 of adam and adamw")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.01, description="weight decay")
     clip: Annotated[float, Field(ge=0.0)] = Field(1.0, description="largest norm of the gradient; 0 does not clip")

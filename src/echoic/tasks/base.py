@@ -71,6 +71,8 @@ class Task(Protocol):
     """One answer, as every door prints it."""
     monitor: str
     """The score that picks the epoch; higher is better."""
+    rate: float
+    """The highest learning rate where train.lr names none."""
 
     @classmethod
     def fit(cls, examples: Sequence[Example], config: Config, said: Say, text: TextPreparer | None = None) -> Self:
@@ -126,11 +128,16 @@ class Task(Protocol):
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self: ...
 
 
+RATE = 0.002
+"""A learning rate for AdamW over the networks of these tasks."""
+
+
 class Rows:
     """What the tasks share that learn from one example at a time, in any order."""
 
     streams: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
+    rate: float = RATE
     config: Config
     loss: Callable[[Tensor, Batch], tuple[Tensor, int]]
 

@@ -10,6 +10,7 @@ two scales, and with several labels their thresholds, are fitted on the validati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -33,7 +34,7 @@ from echoic.layers.stack import Stack
 from echoic.prepare.labels import Kind, Labels
 from echoic.prepare.text import TextPreparer
 from echoic.prepare.vectors import Vectors, load_vectors
-from echoic.tasks.base import Dataset, Measure, Rows, Say, fill, sizes, unfit
+from echoic.tasks.base import RATE, Dataset, Measure, Rows, Say, fill, sizes, unfit
 
 SLICE_TOKENS = 65_536
 """Tokens with padding that the recurrence reads in one call where nothing is dropped out, so that memory
@@ -155,6 +156,11 @@ class Classify(Rows):
     @property
     def monitor(self) -> Literal["accuracy", "micro_f1"]:
         return "micro_f1" if self.several else "accuracy"
+
+    @property
+    def rate(self) -> float:  # type: ignore[override]
+        """Many classes want a higher rate than two (ARCHITECTURE.md has the figures)."""
+        return RATE if self.several else RATE * math.sqrt(max(2, len(self.names)) / 2)
 
     def encode(self, examples: Sequence[Example]) -> Dataset:
         targets = None
