@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from echoic.explain.alignment_shown import write_page as write_alignment
 from echoic.explain.alike import alike
 from echoic.explain.flow import flows
 from echoic.explain.inside import inside
 from echoic.explain.inside_page import write_page
 from echoic.explain.page import write_page as write_explanation
 from explain.toys import NASTY, untrained
+from tasks.test_translate import fitted
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'echoic[dev]'")
 
@@ -137,4 +139,18 @@ def test_explain(browser: Any, tmp_path: Path) -> None:
     token.hover()
     assert token.evaluate(tip).strip('"') == token.get_attribute("data-tip")
     assert token.inner_text() == "这"
+    page.finish()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_alignment(browser: Any, tmp_path: Path, scheme: str) -> None:
+    found = fitted().model.explain([TEXT])
+    write_alignment(tmp_path / "p.html", found)
+    page = Page(browser, tmp_path / "p.html", scheme)
+    cells = page.view.locator(".alignment tbody td[style]")
+    assert cells.count() == len(found[0].source) * len(found[0].target)
+    seen = {
+        cells.nth(i).evaluate("each => getComputedStyle(each).backgroundColor") for i in range(len(found[0].source))
+    }
+    assert len(seen) > 1
     page.finish()

@@ -75,10 +75,16 @@ class Model:
         self, inputs: Sequence[str], method: str = "integrated-gradients", label: str | None = None
     ) -> list[Any]:
         """Why it answers as it does: an `explain.record.Explanation` of each input, of the label answered unless
-        another is named. Raises UsageError for a method that this model has not."""
+        another is named; of a translator an `explain.alignment.Alignment`, which has no method and no label.
+        Raises UsageError for a method that this model has not."""
+        _require_list(inputs)
+        if self.task.pairs:
+            from echoic.explain.alignment import align
+
+            network: Any = self.network
+            return [align(self.task, network, text) for text in inputs]
         from echoic.explain.classifier import explain
 
-        _require_list(inputs)
         return [explain(self.task, self.network, text, method, label) for text in inputs]
 
     def predict_stream(self, inputs: Iterable[Any], chunk: int = 1024, **options: Any) -> Iterator[Any]:

@@ -98,3 +98,15 @@ def test_what_is_refused(call: Call, folder: Path, model: Path, run: Path, tmp_p
     call("generate", model, "--prompt", "ein").refused(2, "only a language model generates")
     call("export", model, tmp_path / "m.onnx").refused(2, "echoic exports classify and generate")
     call("export", model, tmp_path / "m.onnx", "--int8", "--measure", one).refused(2, "--measure wants a classifier")
+
+
+def test_explain_shows_where_it_looked(call: Call, model: Path, tmp_path: Path) -> None:
+    page, picture = tmp_path / "a.html", tmp_path / "a.png"
+    found = call("explain", model, "ein Hund", "--json", "--html", page, "--png", picture).json
+    assert [len(found["weights"]), len(found["weights"][0])] == [len(found["target"]), 2]
+    assert page.read_text(encoding="utf-8").count("<td style") == 2 * len(found["target"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "(end)" in call("explain", model, "ein Hund").out
+    for more in (["--method", "occlusion"], ["--why", "x"]):
+        call("explain", model, "ein Hund", *more).refused(2, "leave out --method and --why")
+    call("explain", model, "ein Hund", "--faithful").refused(2, "only a classifier")

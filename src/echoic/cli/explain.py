@@ -25,7 +25,9 @@ def explain(
     reading: Reading,
     talk: Talk,
     given: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text to explain.")] = None,
-    method: Annotated[str, typer.Option(metavar="METHOD", help=f"{', '.join(METHODS)}.")] = METHODS[0],
+    method: Annotated[
+        str | None, typer.Option(metavar="METHOD", help=f"{', '.join(METHODS)}; the first unless named.")
+    ] = None,
     why: Annotated[
         str | None, typer.Option(metavar="LABEL", help="Explain this label instead of the one answered.")
     ] = None,
@@ -40,7 +42,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Of the random words of --faithful.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
-    """Say why a model answers as it does: what each token is worth to the answer.
+    """Say why a model answers as it does: what each token is worth to the answer; or where a translator looked.
 
     A TEXT that begins with - comes after a `--`. With --json a file gives JSON lines.
     """
@@ -52,11 +54,10 @@ def explain(
     if faithful:
         _faithful(model, texts, seed, talk)
         return
-    from echoic.explain.terminal import render as drawn
-
+    shown, asked = _shown(model, method, why)
     kept: list[Any] = []
     for number, text in enumerate(texts):
-        found = model.explain([text], method, label=why)[0]
+        found = model.explain([text], **asked)[0]
         if html is not None or png is not None:
             kept.append(found)
         if talk.json:
@@ -64,19 +65,32 @@ def explain(
             continue
         if number:
             say()
-        render(drawn(found))
-    _write(kept, html, png, talk.quiet)
+        render(shown.render(found))
+    _write(shown, kept, html, png, talk.quiet)
 
 
 def _usable(
-    given: str | None, input: str | None, method: str, faithful: bool, html: Path | None, png: Path | None
+    given: str | None, input: str | None, method: str | None, faithful: bool, html: Path | None, png: Path | None
 ) -> None:
     if (given is not None) == (input is not None):
         raise UsageError("want either a text or --input FILE, one of the two")
-    if method not in METHODS:
+    if method not in (None, *METHODS):
         raise UsageError(f"--method {show(method)}: want one of {', '.join(METHODS)}")
     if faithful and (html or png):
         raise UsageError("--faithful measures all methods; --html and --png show one")
+
+
+def _shown(model: Model, method: str | None, why: str | None) -> tuple[Any, dict[str, Any]]:
+    """(the page that draws this model's explanations, what to ask it for)"""
+    if not model.task.pairs:
+        from echoic.explain import shown
+
+        return shown, {"method": method or METHODS[0], "label": why}
+    if method not in (None, "attention") or why is not None:
+        raise UsageError("a translator shows where it looked: leave out --method and --why")
+    from echoic.explain import alignment_shown
+
+    return alignment_shown, {}
 
 
 def _faithful(model: Model, texts: Iterable[str], seed: int, talk: Talk) -> None:
@@ -90,14 +104,10 @@ def _faithful(model: Model, texts: Iterable[str], seed: int, talk: Talk) -> None
         render(render_faithfulness(found))
 
 
-def _write(found: list[Any], html: Path | None, png: Path | None, quiet: bool) -> None:
+def _write(shown: Any, found: list[Any], html: Path | None, png: Path | None, quiet: bool) -> None:
     if html is not None:
-        from echoic.explain.page import write_page
-
-        write_page(html, found)
+        shown.write_page(html, found)
         listener(quiet)(f"the page: {show(html, 200)}")
     if png is not None:
-        from echoic.explain.picture import write_png
-
-        write_png(png, found, listener(quiet))
+        shown.write_png(png, found, listener(quiet))
         listener(quiet)(f"the picture: {show(png, 200)}")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
-def page(heading: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """A page of (id, heading, HTML) sections; one without content is left out."""
+def page(heading: str, sections: Sequence[tuple[str, str, str]], style: str = "") -> str:
+    """A page of (id, heading, HTML) sections; one without content is left out. style: rules of its own."""
     body = "\n".join(
         f'<section id="{key}">{f"<h2>{title}</h2>" if title else ""}{content}</section>'
         for key, title, content in sections
@@ -26,7 +26,7 @@ def page(heading: str, sections: Sequence[tuple[str, str, str]]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{say(heading)}</title><style>{STYLE}</style></head>\n"
+        f"<title>{say(heading)}</title><style>{STYLE}{style}</style></head>\n"
         f"<body><main><h1>{say(heading)}</h1>\n{body}\n</main></body></html>\n"
     )
 
