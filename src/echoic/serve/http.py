@@ -23,11 +23,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
 
 import echoic
 from echoic.core.errors import DataError, EchoicError, UsageError, show
 from echoic.decode.answers import Prediction
-from echoic.explain.record import METHODS
+from echoic.explain.record import METHODS, Explanation
 from echoic.serve import page
 from echoic.serve.batching import Batcher, Refused, TooLate
 from echoic.serve.gate import Gate, Problem, Rules, bug
@@ -68,6 +69,41 @@ class Stream(Asked):
 class Predictions(BaseModel):
     model: str
     predictions: list[Prediction]
+
+
+class Explained(Explanation):
+    model: str
+
+
+class About(BaseModel):
+    name: str
+    labels: list[str]
+    several: bool = Field(description="a text may have several labels, or none")
+    streams: bool = Field(description="it answers /v1/stream")
+    cell: str
+    pool: str
+    kernel: str = Field(description="what computes the recurrence")
+
+
+class Listed(BaseModel):
+    models: list[About]
+
+
+class Refusal(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="for programs")
+    detail: str = Field(description="for people")
+
+
+NO: dict[int | str, dict[str, Any]] = {
+    each: {"description": what, "content": {"application/problem+json": {"schema": Refusal.model_json_schema()}}}
+    for each, what in (("4XX", "refused; try another request"), ("5XX", "not now, or not here"))
+}
+"""What any route may answer instead."""
 
 
 @dataclass
@@ -167,7 +203,7 @@ def _batch_seen(metrics: Metrics, texts: int) -> None:
 
 
 def _routes(app: FastAPI, state: State) -> None:
-    @app.post("/v1/predict")
+    @app.post("/v1/predict", response_model=Predictions, responses=NO)
     async def predict(asked: Predict) -> Response:
         name, predictor = state.models.get(asked.model)
         logits = await state.batcher.logits(predictor, asked.texts)
@@ -175,7 +211,7 @@ def _routes(app: FastAPI, state: State) -> None:
         state.metrics.count("echoic_texts_total", len(found), model=name)
         return _json({"model": name, "predictions": [each.model_dump(exclude_defaults=True) for each in found]})
 
-    @app.post("/v1/explain")
+    @app.post("/v1/explain", response_model=Explained, responses=NO)
     async def explain(asked: Explain) -> Response:
         name, predictor = state.models.get(asked.model)
         if asked.method not in FORWARD:
@@ -186,7 +222,7 @@ def _routes(app: FastAPI, state: State) -> None:
         )
         return _json({"model": name, **found.document()})
 
-    @app.post("/v1/stream")
+    @app.post("/v1/stream", response_model=Predictions, responses=NO)
     async def stream(asked: Stream) -> Response:
         name, predictor = state.models.get(asked.model)
 
@@ -200,21 +236,21 @@ def _routes(app: FastAPI, state: State) -> None:
         found = await state.batcher.call(read, sum(map(len, asked.pieces)))
         return _json({"model": name, "predictions": [each.model_dump(exclude_defaults=True) for each in found]})
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", response_model=Listed, responses=NO)
     async def models() -> Response:
-        return _json({"models": [_about(name, each) for name, each in state.models.loaded.items()]})
+        return _json(Listed(models=[_about(n, each) for n, each in state.models.loaded.items()]).model_dump())
 
-    @app.get("/healthz")
+    @app.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> Response:
         return Response("ok\n", media_type="text/plain")
 
-    @app.get("/readyz")
+    @app.get("/readyz", response_class=PlainTextResponse, responses=NO)
     async def readyz() -> Response:
         if state.draining or not state.models.loaded:
             raise Problem(503, "draining", "the server is leaving", retry_after="1")
         return Response("ready\n", media_type="text/plain")
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(state.metrics.text(), media_type="text/plain; version=0.0.4")
 
@@ -223,17 +259,17 @@ def _routes(app: FastAPI, state: State) -> None:
         return Response(page.HTML, media_type="text/html", headers={"content-security-policy": page.POLICY})
 
 
-def _about(name: str, predictor: Predictor) -> dict[str, Any]:
+def _about(name: str, predictor: Predictor) -> About:
     model = predictor.config.model
-    return {
-        "name": name,
-        "labels": predictor.names,
-        "several": predictor.several,
-        "streams": not model.bidirectional,
-        "cell": model.cell.kind,
-        "pool": model.pool,
-        "kernel": predictor.kernel[0],
-    }
+    return About(
+        name=name,
+        labels=predictor.names,
+        several=predictor.several,
+        streams=not model.bidirectional,
+        cell=model.cell.kind,
+        pool=model.pool,
+        kernel=predictor.kernel[0],
+    )
 
 
 def _json(value: Any, status: int = 200) -> Response:
