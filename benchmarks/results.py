@@ -55,8 +55,10 @@ ROWS = (
     Row("chnsenticorp"),
     Row("chnsenticorp", unseen=True),
     Row("smp2020_ewect"),
+    Row("smp2020_ewect", unseen=True),
     Row("smp2020_ewect", "macro_f1"),
     Row("tnews"),
+    Row("tnews", unseen=True),
     Row("tnews", "macro_f1"),
 )
 COLUMNS = (
