@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+import kernel_table
+import serving_table
 from echoic.evaluate.intervals import Paired, mcnemar, paired_bootstrap
 from echoic.evaluate.metrics import macro_f1
-from kernel_table import section
 
 ROOT = Path(__file__).parent.parent
 RECORDS = Path(__file__).parent / "results" / "accuracy"
@@ -320,8 +321,8 @@ def between(page: str, inside: str, name: str) -> str:
 def pages(root: Path = ROOT, folder: Path = RECORDS) -> dict[Path, str]:
     """{path: the text it should hold} of every page with results."""
     records = read(folder)
-    speed = section(folder.parent / "kernels")
-    out = {root / "RESULTS.md": results_page(records) + ("\n" + speed if speed else "")}
+    more = kernel_table.section(folder.parent / "kernels"), serving_table.section(folder.parent)
+    out = {root / "RESULTS.md": "\n".join([results_page(records), *filter(None, more)])}
     for name, language in PAGES.items():
         out[root / name] = between((root / name).read_text(encoding="utf-8"), block(records, language), name)
     return out

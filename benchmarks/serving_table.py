@@ -1,0 +1,97 @@
+"""The part of RESULTS.md about answering: a cold start, one text by each way out, the server under load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+def section(folder: Path) -> str:
+    """Markdown, empty where nothing was recorded. folder: results/."""
+    parts = [
+        *(cold_start(name, record) for name, record in _records(folder / "predict")),
+        *(export(record) for _, record in _records(folder, "export.json")),
+        *(served(name, record) for name, record in _records(folder / "serve")),
+    ]
+    return "\n\n".join(["## Answering", *parts]) + "\n" if parts else ""
+
+
+def cold_start(name: str, record: Record) -> str:
+    share, pace = record["cold_start_share_of_import_torch"], record["texts_a_second"]
+    first = record["milliseconds_for_the_first_text"]
+    return "\n\n".join(
+        [
+            f"### From a cold start, and many texts ({name})",
+            f"{_about(record)} {record['texts']:,} texts, {record['tokens']:,} tokens, one thread on both sides.",
+            _table(
+                ("", "predictor", "torch"),
+                [
+                    ("texts a second", f"{pace['predictor']:,.0f}", f"{pace['torch']:,.0f}"),
+                    ("milliseconds for one text", f"{first['predictor']:.2f}", f"{first['torch']:.2f}"),
+                ],
+            ),
+            f"`echoic predict` of one text, from nothing to the answer, takes {share['clock']:.2f} of the time of "
+            f'`python -c "import torch"` ({share["processor"]:.2f} of the processor\'s).',
+        ]
+    )
+
+
+def export(record: Record) -> str:
+    rows = []
+    for row in record["rows"]:
+        size = f"{row['bytes']:,}" if "bytes" in row else ""
+        off = f"{100 * row['rms']:.2f} %" if "int8" in row["way"] else ""
+        rows.append((row["cell"], str(row["hidden"]), row["way"], f"{row['milliseconds']:.2f}", off, size))
+    head = ("cell", "H", "by", "milliseconds", "logits off by", "bytes of the file")
+    about = f"{_about(record)} {record['steps']} tokens, read both ways, one thread; medians of {record['rounds']} rounds in turns."
+    return "\n\n".join(["### One text, from ids to logits", about, _table(head, rows)])
+
+
+def served(name: str, record: Record) -> str:
+    one, rows = record["one"], []
+    for load in ("held", "flood", "after"):
+        found = record[load]
+        refused = sum(count for status, count in found["statuses"].items() if status != "200")
+        answered, no = found["answered_ms"] or {}, found["refused_ms"] or {}
+        faults = found["broken"] + found["wrong"] + found["refusals_without_retry_after"]
+        rows.append(
+            (
+                load,
+                f"{found['clients']:,}",
+                f"{found['texts_a_second']:,.0f}",
+                *(f"{answered[q]:,.1f}" if answered else "" for q in ("p50", "p99")),
+                f"{refused:,}",
+                f"{no['p99']:,.1f}" if no else "",
+                f"{found['healthz_ms']['p99']:,.1f}",
+                f"{faults:,}",
+            )
+        )
+    head = ("load", "clients", "answered a second", "p50 ms", "p99 ms", "refused", "p99 ms of a refusal", "p99 ms of /healthz", "faults")  # fmt: skip
+    return "\n\n".join(
+        [
+            f"### Served over HTTP ({name})",
+            f"{_about(record)} One text a request; the clients are on the same processor, so these are lower bounds. "
+            "A fault is a broken connection, an answer that is not the predictor's own, or a refusal without Retry-After.",
+            _table(head, rows),
+            f"A lone request takes {one['served_ms']:.2f} ms, the predictor called directly {one['predictor_ms']:.2f}. "
+            f"Memory: {record['memory_mib']['before']} MiB before, {record['memory_mib']['after']} after.",
+        ]
+    )
+
+
+def _records(folder: Path, pattern: str = "*.json") -> list[tuple[str, Record]]:
+    return [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob(pattern))]
+
+
+def _about(record: Record) -> str:
+    machine = record["machine"]
+    return f"`{record['command']}`: {machine['processor']}, {machine['cores']} cores, torch {record['versions']['torch']}, {record['time']}."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---" if i == 0 else "---:" for i in range(len(head))], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
