@@ -75,3 +75,15 @@ def process(*arguments: object, **how: Any) -> subprocess.CompletedProcess[bytes
     """Gives a command in a process of its own."""
     line = [*PROGRAMME, *map(os.fsencode, map(str, arguments))]
     return subprocess.run(line, timeout=120, check=False, **{"capture_output": True, **how})
+
+
+def loaded(*arguments: object) -> tuple[int, set[str], str]:
+    """A command in a process of its own: its exit code, the libraries it loaded, its stderr."""
+    code = (
+        "import sys, json\nfrom echoic.cli.main import main\ncode = main(json.loads(sys.argv[1]))\n"
+        "print('loaded', *{name.split('.')[0] for name in sys.modules}, file=sys.stderr)\nsys.exit(code)"
+    )
+    line = [sys.executable, "-c", code, json.dumps([str(each) for each in arguments])]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    said, _, names = done.stderr.rpartition("loaded ")
+    return done.returncode, set(names.split()), said

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.commands import Answer, process
+from cli.commands import Answer, loaded, process
 from echoic.cli.main import main
+from echoic.model import load
+from export.models import language
 
 Call = Callable[..., Answer]
 
@@ -179,3 +181,15 @@ def test_a_fresh_process_writes_the_same(call: Call, model: Path) -> None:
     done = process(*asked, "--stream")
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode() == call(*asked).out
+
+
+def test_it_writes_without_torch_and_says_when_it_cannot(call: Call, folder: Path, model: Path, tmp_path: Path) -> None:
+    code, names, said = loaded("generate", model, "--prompt", "the", "--length", "5")
+    assert (code, names & {"torch", "scipy", "sklearn"}) == (0, set()), said
+    asked = ("--prompt", "the", "--length", "20", "--json", "-q")
+    assert call("generate", model, *asked).json["continuation"] == load(model).generate("the", length=20).continuation
+    assert call("generate", model, *asked, "--int8").json["continuation"]
+    language("model.cell.kind=jordan").save(tmp_path / "jordan")
+    answer = call("generate", tmp_path / "jordan", "--prompt", "a", "--length", "3")
+    assert answer.err == "the cell jordan runs in torch alone, so torch answers\n"
+    call("generate", tmp_path / "jordan", "--int8").refused(2, "--int8", "the cell jordan")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.commands import PROGRAMME, TINY, Answer, process, sentences, write_csv
+from cli.commands import PROGRAMME, TINY, Answer, loaded, process, sentences, write_csv
 from echoic.core import bundle
 from echoic.serve.predictor import Predictor
 from serve.bundles import make, saved
@@ -180,18 +180,6 @@ def test_force_replaces(call: Call, run: Path, texts: Path, tmp_path: Path) -> N
 
 
 # Without torch, and with it
-
-
-def loaded(*arguments: object) -> tuple[int, set[str], str]:
-    """A command in a process of its own: its exit code, the libraries it loaded, its stderr."""
-    code = (
-        "import sys, json\nfrom echoic.cli.main import main\ncode = main(json.loads(sys.argv[1]))\n"
-        "print('loaded', *{name.split('.')[0] for name in sys.modules}, file=sys.stderr)\nsys.exit(code)"
-    )
-    line = [sys.executable, "-c", code, json.dumps([str(each) for each in arguments])]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    said, _, names = done.stderr.rpartition("loaded ")
-    return done.returncode, set(names.split()), said
 
 
 def test_no_heavy_library_is_loaded(run: Path, texts: Path) -> None:

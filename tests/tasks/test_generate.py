@@ -17,6 +17,7 @@ from echoic.core import registry
 from echoic.core.config import Config, describe
 from echoic.core.errors import BundleError, ConfigError, DataError, UsageError
 from echoic.core.types import EMPTY, PAD, UNKNOWN, Example
+from echoic.decode.prompts import unseen
 from echoic.layers.dropout import Noise, dropout
 from echoic.model import load
 from echoic.tasks.generate import NO_USE, Generate
@@ -422,8 +423,8 @@ def test_the_seed_writes_the_text() -> None:
 
 def test_unseen_characters_are_told_and_read_as_unknown() -> None:
     task = small().model.task
-    assert task.unseen("the 猫 sat 猫!") == ["猫", "!"]
-    assert task.unseen("the cat") == task.unseen("") == []
+    assert unseen(task.text, "the 猫 sat 猫!") == ["猫", "!"]
+    assert unseen(task.text, "the cat") == unseen(task.text, "") == []
     assert len(small().model.generate("猫猫", length=5).continuation) == 5
 
 

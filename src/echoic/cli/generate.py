@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from echoic.cli.evaluate import open_model
-from echoic.cli.options import RunFolder, Talk, verb
-from echoic.cli.output import hint, say, say_json, write
+from echoic.cli.options import Int8, RunFolder, Talk, verb
+from echoic.cli.output import hint, listener, say, say_json, write
 from echoic.cli.predict import record_dict
 from echoic.core.errors import DataError, UsageError, show
+from echoic.decode import prompts
+
+if TYPE_CHECKING:
+    from echoic.decode.writer import Writer
+    from echoic.prepare.text import TextPreparer
 
 TURNING = "\u202a\u202b\u202d\u202e\u2066\u2067\u2068"
 """Characters that turn the direction of what follows them on a terminal."""
@@ -35,6 +42,7 @@ def generate(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Several continuations of the same prompt.")] = 1,
     stream: Annotated[bool, typer.Option("--stream", help="Print while it is written.")] = False,
+    int8: Int8 = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
     """Let a language model write on from a prompt.
@@ -44,9 +52,7 @@ def generate(
     if stream and (talk.json or samples > 1):
         raise UsageError("--stream prints one text as it grows; leave out --json and --samples")
     _whole(prompt)
-    model = open_model(run, device)
-    if not model.task.streams:
-        raise UsageError(f"{show(run, 200)}: does {model.config.task.kind}; only a language model generates")
+    text, writer = open_writing(run, device, listener(talk.quiet), int8)
     asked: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
@@ -58,23 +64,22 @@ def generate(
         "samples": samples,
     }
     if not talk.quiet:
-        _tell(model, prompt, top_k)
+        _tell(text, prompt, top_k)
     if stream:
-        writer = model.task.writer(model.network, prompt, **asked)
         write(shown(prompt))
-        for piece in writer.stream(length):
+        for piece in writer(prompt, **asked).stream(length):
             write(shown(piece))
         say()
         return
-    record = model.generate(prompt, length=length, **asked)
+    record = prompts.answer(writer, prompt, length, asked)
     if talk.json:
         say_json({"text": record.text, "continuation": record.continuation} | record_dict(record))
         return
     texts = record.continuations or [record.continuation]
-    for number, text in enumerate(texts, 1):
+    for number, each in enumerate(texts, 1):
         if len(texts) > 1:
             say(f"{'' if number == 1 else chr(10)}--- {number} ---")
-        say(shown(prompt + text))
+        say(shown(prompt + each))
 
 
 def _whole(prompt: str) -> None:
@@ -84,15 +89,45 @@ def _whole(prompt: str) -> None:
         raise DataError(f"--prompt {show(prompt)}: holds bytes that are not UTF-8") from None
 
 
-def _tell(model: Any, prompt: str, top_k: int) -> None:
+def open_writing(
+    run: str, device: str | None, said: Callable[[str], None], int8: bool = False
+) -> tuple[TextPreparer, Callable[..., Writer]]:
+    """(a language model's tokens, what makes a writer of a prompt): without torch, or where that cannot be, or
+    another device than the CPU is named, in torch. Raises UsageError for another model, and for `int8` in torch."""
+    from echoic.serve.author import open_author
+    from echoic.serve.opening import NeedsTorch
+
+    if device in (None, "cpu"):
+        try:
+            author = open_author(run, int8=int8)
+        except NeedsTorch as why:
+            reason = why.reason
+        else:
+            kernel, why_numpy = author.kernel
+            if kernel == "numpy":
+                said(f"NumPy computes the recurrence, slowly: {why_numpy}")
+            return author.text, author.writer
+    else:
+        reason = f"--device {show(device)}"
+    model = open_model(run, device)
+    if not model.task.streams:
+        raise UsageError(f"{show(run, 200)}: does {model.config.task.kind}; only a language model generates")
+    if int8:
+        raise UsageError(f"--int8: {reason} runs in torch alone, in float32")
+    if device is None:
+        said(f"{reason} runs in torch alone, so torch answers")
+    return model.task.text, partial(model.task.writer, model.network)
+
+
+def _tell(text: TextPreparer, prompt: str, top_k: int) -> None:
     """What is otherwise than somebody may think."""
-    unseen = model.task.unseen(prompt)
+    unseen = prompts.unseen(text, prompt)
     if unseen:
         listed = ", ".join(f"'{show(each, 20)}'" for each in unseen[:8]) + (", …" if len(unseen) > 8 else "")
         hint(f"not in the training text, and read as <unk>: {listed}")
     if not prompt:
         hint("no --prompt: it begins as its training texts begin")
-    known = len(model.task.text.vocabulary)
+    known = len(text.vocabulary)
     if top_k > known:
         hint(f"--top-k {top_k:,} is above the vocabulary of {known:,} tokens, so nothing is cut off")
 

@@ -201,8 +201,54 @@ class Network:
     ) -> tuple[Array, list[list[State]]]:
         """(R, S) ids -> (the last layer's states (R, S, F), 0 on padding; the last state of each layer).
         `before`: the states to start from, as they were returned."""
-        x, after = self.embedding[ids], []
-        for place, layer in enumerate(self.layers):
-            x, last = layer.run(x, lengths, None if before is None else before[place])
-            after.append(last)
-        return x, after
+        return run(self.layers, self.embedding[ids], lengths, before)
+
+
+@dataclass(frozen=True)
+class LanguageNetwork:
+    """From ids and states to the logits of the next token (tasks/generate.py). Many threads may ask it at once."""
+
+    embedding: Array
+    """(V, D) float32"""
+    layers: Sequence[Layer]
+    project: Array | None
+    """(D, H) where the output's weights are the embedding's and the sizes differ."""
+    out: tuple[Array, Array]
+    """(V, K) and (V,)"""
+    cuts: Sequence[int] = ()
+    """Where the adaptive softmax cuts the vocabulary."""
+    clusters: tuple[Array, Array] | None = None
+    """(len(cuts), K) and (len(cuts),)"""
+
+    def step(self, ids: Array, before: Sequence[list[State]] | None) -> tuple[Array, list[list[State]]]:
+        """(S, T) ids and the states before them -> ((S, V) logits after the last of them, the states)."""
+        y, after = run(self.layers, self.embedding[ids], None, before)
+        h = y[:, -1] if self.project is None else y[:, -1] @ self.project.T
+        return self.logits(h), after
+
+    def logits(self, h: Array) -> Array:
+        """(S, K) -> (S, V); with cuts they are log probabilities."""
+        logits = h @ self.out[0].T + self.out[1]
+        if self.clusters is None:
+            return np.asarray(logits)
+        weight, bias = self.clusters
+        shown, *tails = np.split(logits, self.cuts, axis=1)
+        first = log_softmax(np.concatenate([shown, h @ weight.T + bias], 1))
+        rest = [log_softmax(tail) + first[:, [self.cuts[0] + i]] for i, tail in enumerate(tails)]
+        return np.concatenate([first[:, : self.cuts[0]], *rest], 1)
+
+
+def log_softmax(x: Array) -> Array:
+    moved = x - x.max(1, keepdims=True)
+    return np.asarray(moved - np.log(np.exp(moved).sum(1, keepdims=True)))
+
+
+def run(
+    layers: Sequence[Layer], x: Array, lengths: Array | None, before: Sequence[list[State]] | None
+) -> tuple[Array, list[list[State]]]:
+    """x (R, S, D) -> (the last layer's states (R, S, F), the last state of each layer)."""
+    after = []
+    for place, layer in enumerate(layers):
+        x, last = layer.run(x, lengths, None if before is None else before[place])
+        after.append(last)
+    return x, after

@@ -1,21 +1,24 @@
-"""A classifier's bundle -> the network that runs without torch, every tensor checked before it is used."""
+"""A bundle -> the network that runs without torch, every tensor checked before it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
+from echoic.core import bundle
 from echoic.core.config import Config, ModelConfig
-from echoic.core.errors import BundleError, Unavailable, show
+from echoic.core.errors import BundleError, EchoicError, Unavailable, show
 from echoic.export.weights import kind_of, recurrences, without_batch_norm, without_kernel
 from echoic.kernels import native
 from echoic.kernels.door import Layer
 from echoic.kernels.plain import Array
-from echoic.serve.network import MULTIPLIERS, Network, Ngrams, Pool
+from echoic.serve.network import MULTIPLIERS, LanguageNetwork, Network, Ngrams, Pool
 
 WEIGHTS = "model.safetensors"
 WIDTH = {"last": 1, "mean": 1, "max": 1, "concat": 3, "attention": 1}
@@ -32,33 +35,95 @@ class NeedsTorch(Unavailable):
         self.reason = reason
 
 
+@contextmanager
+def opened_as(task: str, path: str | Path) -> Iterator[tuple[bundle.Bundle, Config]]:
+    """The bundle at `path`, or in the run folder there, and its configuration. Raises BundleError if a bit is wrong,
+    NeedsTorch if the model does something else; what goes wrong inside the `with` is a BundleError too."""
+    inside = Path(path) / "bundle"
+    opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
+    for name in ("config.json", WEIGHTS):
+        if name not in opened.files:
+            raise BundleError(f"{show(opened.path / name, 300)}: missing")
+    try:
+        config = Config.parse(opened.json("config.json"), show(opened.path / "config.json", 300))
+        if config.task.kind != task:
+            raise NeedsTorch(f"a model that does {config.task.kind}")
+        yield opened, config
+    except EchoicError:
+        raise
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:  # files that echoic did not write
+        what = show(f"{type(error).__name__}: {error}", 200)
+        raise BundleError(f"{show(opened.path, 300)}: not a model that this release can open ({what})") from None
+
+
 def network_of(
     config: Config, data: bytes, vocabulary: int, classes: int, *, threads: int = 1, int8: bool = False
 ) -> Network:
-    """The bytes of `model.safetensors` -> Network. Raises NeedsTorch, or BundleError naming the tensor that is not
-    as `config` says."""
-    model = config.model
-    if reason := without_kernel(model):
-        raise NeedsTorch(reason)
-    if (kind := kind_of(model)) not in native.KINDS:
-        raise NeedsTorch(f"the cell {kind}")
-    try:
-        tensors = load_tensors(data)
-    except SafetensorError as error:
-        raise BundleError(f"{WEIGHTS}: not tensors: {show(error, 120)}") from None
-    shapes = _shapes(model, native.GATES[native.KINDS.index(kind)], tensors, vocabulary, classes)
-    for name in sorted(shapes.keys() | tensors.keys()):
-        _require_fit(name, tensors.get(name), shapes.get(name))
-    layers = recurrences(model, without_batch_norm(model, tensors))
+    """The bytes of a classifier's `model.safetensors` -> Network. Raises NeedsTorch, or BundleError naming the tensor
+    that is not as `config` says."""
+    model, kind = config.model, _kind(config.model)
+    tensors = _tensors(data)
+    _require_shapes(tensors, _shapes(model, kind, tensors, vocabulary, classes))
     return Network(
         tensors["embed.weight"],
-        [Layer(kind, *(each.weights for each in both), threads=threads, int8=int8) for both in layers],
+        _layers(model, kind, tensors, threads, int8),
         _pool(model, tensors),
         (tensors["out.weight"], tensors["out.bias"]),
         tensors["scales"],
         model.segment,
         _ngrams(tensors),
     )
+
+
+def language_network_of(
+    config: Config, data: bytes, vocabulary: int, *, threads: int = 1, int8: bool = False
+) -> LanguageNetwork:
+    """The same of a language model."""
+    model, kind, options = config.model, _kind(config.model), config.task.options
+    tensors, tied = _tensors(data), bool(options.get("tied"))
+    cuts = [cut for cut in options.get("cutoffs", ()) if cut < vocabulary]
+    width = np.shape(tensors.get("embed.weight", np.empty((0, model.embedding))))[-1:]
+    told = model.embedding if tied else model.hidden
+    shapes: Shapes = {"embed.weight": (vocabulary, *width), **_recurrent(model, kind, width)}
+    if tied:
+        shapes |= {"bias": (vocabulary,)}
+        if model.hidden != model.embedding:
+            shapes["project.weight"] = (model.embedding, model.hidden)
+    else:
+        shapes |= {"out.weight": (vocabulary, model.hidden), "out.bias": (vocabulary,)}
+    if cuts:
+        shapes |= {"clusters.weight": (len(cuts), told), "clusters.bias": (len(cuts),)}
+    _require_shapes(tensors, shapes)
+    out = (tensors["embed.weight"], tensors["bias"]) if tied else (tensors["out.weight"], tensors["out.bias"])
+    clusters = (tensors["clusters.weight"], tensors["clusters.bias"]) if cuts else None
+    layers = _layers(model, kind, tensors, threads, int8)
+    return LanguageNetwork(tensors["embed.weight"], layers, tensors.get("project.weight"), out, cuts, clusters)
+
+
+def _kind(model: ModelConfig) -> str:
+    """One of `native.KINDS`. Raises NeedsTorch."""
+    if reason := without_kernel(model):
+        raise NeedsTorch(reason)
+    if (kind := kind_of(model)) not in native.KINDS:
+        raise NeedsTorch(f"the cell {kind}")
+    return kind
+
+
+def _tensors(data: bytes) -> dict[str, Array]:
+    try:
+        return load_tensors(data)
+    except SafetensorError as error:
+        raise BundleError(f"{WEIGHTS}: not tensors: {show(error, 120)}") from None
+
+
+def _require_shapes(tensors: Mapping[str, Array], shapes: Shapes) -> None:
+    for name in sorted(shapes.keys() | tensors.keys()):
+        _require_fit(name, tensors.get(name), shapes.get(name))
+
+
+def _layers(model: ModelConfig, kind: str, tensors: Mapping[str, Array], threads: int, int8: bool) -> list[Layer]:
+    folded = recurrences(model, without_batch_norm(model, tensors))
+    return [Layer(kind, *(each.weights for each in both), threads=threads, int8=int8) for both in folded]
 
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
@@ -79,20 +144,12 @@ def _ngrams(tensors: Mapping[str, Array]) -> Ngrams | None:
     return Ngrams(int(path["order"]), path["check"], path["weight"], path["bias"]) if path else None
 
 
-def _shapes(model: ModelConfig, gates: int, tensors: Mapping[str, Array], vocabulary: int, classes: int) -> Shapes:
+def _shapes(model: ModelConfig, kind: str, tensors: Mapping[str, Array], vocabulary: int, classes: int) -> Shapes:
     """{name: shape} of every tensor that this network has. The embedding's width (word vectors may bring their own)
     and the n-gram table's size are the tensors' own."""
     width = np.shape(tensors.get("embed.weight", np.empty((0, model.embedding))))[-1:]
     state = model.hidden * (1 + model.bidirectional)
-    shapes: Shapes = {"embed.weight": (vocabulary, *width)}
-    for layer in range(model.layers):
-        features = (state,) if layer else width
-        if model.batch_norm:
-            names = ("weight", "bias", "running_mean", "running_var")
-            shapes |= {f"stack.norms.{layer}.{name}": features for name in names}
-        for direction in range(1 + model.bidirectional):
-            prefix = f"stack.cells.{layer * (1 + model.bidirectional) + direction}."
-            shapes |= {f"{prefix}{name}": shape for name, shape in _cell(model, gates, *features).items()}
+    shapes: Shapes = {"embed.weight": (vocabulary, *width), **_recurrent(model, kind, width)}
     if model.pool == "attention":
         whole: Shapes = {"query": (state,)}
         additive: Shapes = {"key.weight": (state, state), "key.bias": (state,), "energy.weight": (1, state)}
@@ -103,6 +160,21 @@ def _shapes(model: ModelConfig, gates: int, tensors: Mapping[str, Array], vocabu
         shapes |= {"ngrams.order": (), "ngrams.check": slots, "ngrams.weight": (*slots, classes)}
         shapes["ngrams.bias"] = (classes,)
     return shapes | {"scales": (1 + beside,)}
+
+
+def _recurrent(model: ModelConfig, kind: str, width: tuple[int, ...]) -> Shapes:
+    """Those of the layers and the norms before them."""
+    gates, directions = native.GATES[native.KINDS.index(kind)], 1 + model.bidirectional
+    shapes: Shapes = {}
+    for layer in range(model.layers):
+        features = (model.hidden * directions,) if layer else width
+        if model.batch_norm:
+            names = ("weight", "bias", "running_mean", "running_var")
+            shapes |= {f"stack.norms.{layer}.{name}": features for name in names}
+        for place in range(layer * directions, (layer + 1) * directions):
+            cell = _cell(model, gates, *features)
+            shapes |= {f"stack.cells.{place}.{name}": shape for name, shape in cell.items()}
+    return shapes
 
 
 def _cell(model: ModelConfig, gates: int, features: int) -> Shapes:

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from echoic.core import bundle
 from echoic.core.config import Config
-from echoic.core.errors import BundleError, EchoicError, UsageError, nearest, show
+from echoic.core.errors import UsageError, nearest, show
 from echoic.core.types import EMPTY, UNKNOWN
 from echoic.decode.answers import Prediction, probabilities, read_thresholds, records
 from echoic.explain.record import Explanation, Token, labels_that_led, turns
 from echoic.prepare.labels import Labels
 from echoic.prepare.text import TextPreparer
 from echoic.serve.network import Network
-from echoic.serve.opening import WEIGHTS, NeedsTorch, network_of
+from echoic.serve.opening import WEIGHTS, network_of, opened_as
 
 if TYPE_CHECKING:
     from echoic.serve.stream import Stream
@@ -170,30 +169,13 @@ def open_predictor(path: str | Path, *, threads: int = 1, int8: bool = False) ->
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
     model that runs in torch alone.
     """
-    inside = Path(path) / "bundle"
-    opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
-    try:
-        return _open(opened, threads, int8)
-    except EchoicError:
-        raise
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:  # files that echoic did not write
-        what = show(f"{type(error).__name__}: {error}", 200)
-        raise BundleError(f"{show(opened.path, 300)}: not a model that this release can open ({what})") from None
-
-
-def _open(opened: bundle.Bundle, threads: int, int8: bool) -> Predictor:
-    for name in ("config.json", WEIGHTS):
-        if name not in opened.files:
-            raise BundleError(f"{show(opened.path / name, 300)}: missing")
-    config = Config.parse(opened.json("config.json"), show(opened.path / "config.json", 300))
-    if config.task.kind != "classify":
-        raise NeedsTorch(f"a model that does {config.task.kind}")
-    text, labels = TextPreparer.from_files(opened.files), Labels.from_files(opened.files)
-    thresholds = read_thresholds(opened.files, len(labels.names))
-    with warnings.catch_warnings():  # Predictor.kernel says it
-        warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
+    with opened_as("classify", path) as (opened, config):
+        text, labels = TextPreparer.from_files(opened.files), Labels.from_files(opened.files)
+        thresholds = read_thresholds(opened.files, len(labels.names))
         sizes = len(text.vocabulary), len(labels.names)
-        network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
+        with warnings.catch_warnings():  # Predictor.kernel says it
+            warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
+            network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
     return Predictor(config, text, labels, thresholds, network, opened.about)
 
 

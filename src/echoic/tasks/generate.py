@@ -14,25 +14,26 @@ Wolf 2017). `task.cutoffs` makes the softmax adaptive (Grave et al. 2017). Recur
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from echoic.batch import streams
-from echoic.core import bundle
 from echoic.core.config import Config, ModelConfig, Rate, Section, check
-from echoic.core.errors import BundleError, ConfigError, UsageError, show
+from echoic.core.errors import ConfigError, show
 from echoic.core.registry import register
-from echoic.core.types import EMPTY, PAD, UNKNOWN, Batch, Example, pad
-from echoic.decode.sampling import How, Step
+from echoic.core.types import PAD, UNKNOWN, Batch, Example, pad
+from echoic.decode import prompts
+from echoic.decode.prompts import Generated
+from echoic.decode.sampling import Step
 from echoic.decode.writer import Writer
 from echoic.layers.dropout import Noise, dropout
 from echoic.layers.embed import Embed, drop_words
@@ -47,8 +48,6 @@ NO_USE = (
     "train.label_smoothing", "train.adversarial", "train.class_weights", "train.augment", "train.augment_rate",
 )  # fmt: skip
 """Settings that say nothing to a language model; another value than the default is refused."""
-
-SETTINGS = "generate.json"
 
 PASSAGE = 24
 """Characters of a line from which on it is no accident that two texts share it."""
@@ -69,14 +68,6 @@ class Options(Section):
     )
     ar: Annotated[float, Field(ge=0.0)] = Field(0.0, description="penalty on the size of the last layer's outputs")
     tar: Annotated[float, Field(ge=0.0)] = Field(0.0, description="penalty on their change from step to step")
-
-
-class Generated(BaseModel):
-    """One answer: a prompt and how it goes on."""
-
-    text: str = Field(description="the prompt")
-    continuation: str
-    continuations: list[str] | None = Field(None, description="with several samples: all of them, the first included")
 
 
 class LanguageNetwork(nn.Module):
@@ -214,7 +205,7 @@ class Generate:
         """`targets` (P, 2): how many characters of the user's text a scored row stands for, and how many
         tokens in it are unknown."""
         ids = self.text.encode([e.input for e in examples])
-        texts = [_from_the_beginning(each) for each in ids]
+        texts = [prompts.from_the_beginning(each) for each in ids]
         rows, targets = [], []
         for example, text in zip(examples, texts, strict=True):
             pieces = streams.scoring_rows(text)
@@ -297,15 +288,16 @@ class Generate:
         return [line for text in inputs for line in text.splitlines() if len(line.strip()) >= PASSAGE]
 
     def files(self) -> dict[str, bytes]:
-        return {**self.text.files(), SETTINGS: bundle.canonical({"ends": self.ends})}
+        return {**self.text.files(), **prompts.write_ends(self.ends)}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
-        try:
-            ends = bool(json.loads(files[SETTINGS])["ends"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise BundleError(f"{SETTINGS}: missing, or not what echoic wrote (wants ends)") from None
-        return cls(config, check(Options, config.task.options, "/task"), TextPreparer.from_files(files), ends)
+        return cls(
+            config,
+            check(Options, config.task.options, "/task"),
+            TextPreparer.from_files(files),
+            prompts.read_ends(files),
+        )
 
     # Writing on
 
@@ -320,59 +312,15 @@ class Generate:
 
         return step
 
-    def writer(
-        self,
-        network: LanguageNetwork,
-        prompt: str,
-        *,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int | np.random.Generator = 0,
-        samples: int = 1,
-        stop: Sequence[str] = (),
-    ) -> Writer:
-        """A writer that has read the whole prompt. Raises UsageError for a number that makes no sense."""
-        never = (PAD, UNKNOWN) if self.ends else (PAD, UNKNOWN, EMPTY)
-        how = How(temperature, top_k, top_p, min_p, repetition_penalty, never)
-        ids = _from_the_beginning(self.text.encode([prompt])[0])
-        stop = (stop,) if isinstance(stop, str) else stop
-        return Writer(self.step(network), self.text.decode, ids, how, seed=seed, samples=samples, stop=stop)
+    def writer(self, network: LanguageNetwork, prompt: str, **options: Any) -> Writer:
+        """A writer that has read the whole prompt; options are those of `decode.prompts.writer`."""
+        return prompts.writer(self.step(network), self.text, self.ends, prompt, **options)
 
     def generate(
         self, network: LanguageNetwork, inputs: Sequence[str], *, length: int = 200, **options: Any
     ) -> list[Generated]:
         """Records, one a prompt: `length` more tokens, fewer where a text ends. Options are `writer`'s."""
-        if length < 0:
-            raise UsageError(f"length {length}: wants 0 or more tokens")
-        records = []
-        for prompt in inputs:
-            writer = _asked(self.writer, network, prompt, options)
-            writer.write(length)
-            several = writer.texts if len(writer.texts) > 1 else None
-            records.append(Generated(text=prompt, continuation=writer.texts[0], continuations=several))
-        return records
-
-    def unseen(self, prompt: str) -> list[str]:
-        """The parts of a prompt that training did not hold, each once; the network reads <unk> there."""
-        ids, spans = self.text.encode_with_offsets(prompt)
-        places = [span for token, span in zip(ids.tolist(), spans, strict=True) if token == UNKNOWN]
-        return list(dict.fromkeys(prompt[start:end] for start, end in places))
-
-
-def _asked(writer: Callable[..., Writer], network: nn.Module, prompt: str, options: Mapping[str, Any]) -> Writer:
-    known = list(Generate.writer.__kwdefaults__ or ())
-    wrong = next((name for name in options if name not in known), None)
-    if wrong is not None:
-        raise UsageError(f"generating knows no option {show(wrong)!r} (known: length, {', '.join(known)})")
-    return writer(network, prompt, **options)
-
-
-def _from_the_beginning(ids: np.ndarray) -> np.ndarray:
-    """The ids of a text with the `<empty>` in front that begins every text; an empty text is that alone."""
-    return ids if ids[0] == EMPTY else np.concatenate([np.array([EMPTY], np.int32), ids])
+        return [prompts.answer(partial(self.writer, network), prompt, length, options) for prompt in inputs]
 
 
 def _states(stack: Stack, carry: Mapping[str, Tensor], rows: int) -> list[Any] | None:
