@@ -15,6 +15,7 @@ def section(folder: Path) -> str:
     parts = [
         *(cold_start(name, record) for name, record in _records(folder / "predict")),
         *(export(record) for _, record in _records(folder, "export.json")),
+        *(writing(record) for _, record in _records(folder, "generate.json")),
         *(served(name, record) for name, record in _records(folder / "serve")),
     ]
     return "\n\n".join(["## Answering", *parts]) + "\n" if parts else ""
@@ -49,6 +50,18 @@ def export(record: Record) -> str:
     head = ("cell", "H", "by", "milliseconds", "logits off by", "bytes of the file")
     about = f"{_about(record)} {record['steps']} tokens, read both ways, one thread; medians of {record['rounds']} rounds in turns."
     return "\n\n".join(["### One text, from ids to logits", about, _table(head, rows)])
+
+
+def writing(record: Record) -> str:
+    rows = [
+        (row["cell"], row["way"], f"{row['microseconds']:,.1f}", f"{row['times torch']:.2f}") for row in record["rows"]
+    ]
+    about = (
+        f"{_about(record)} {record['kernel']}; one layer of {record['hidden']} units, one sample, one thread, "
+        f"{record['tokens']} characters; medians of {record['rounds']} rounds in turns."
+    )
+    head = ("cell", "by", "microseconds a character", "times torch's speed")
+    return "\n\n".join(["### Writing on, a character at a time", about, _table(head, rows)])
 
 
 def served(name: str, record: Record) -> str:
