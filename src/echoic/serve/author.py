@@ -8,7 +8,6 @@ The same draws from the same logits, so the same text, but where two numbers are
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,9 +53,6 @@ def open_author(path: str | Path, *, threads: int = 1, int8: bool = False) -> Au
     """
     with opened_as("generate", path) as (opened, config):
         text, ends = TextPreparer.from_files(opened.files), prompts.read_ends(opened.files)
-        with warnings.catch_warnings():  # Author.kernel says it
-            warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
-            network = language_network_of(
-                config, opened.files[WEIGHTS], len(text.vocabulary), threads=threads, int8=int8
-            )
+        size = len(text.vocabulary)
+        network = language_network_of(config, opened.files[WEIGHTS], size, threads=threads, int8=int8)
     return Author(config, text, ends, network, opened.about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,7 +124,9 @@ def _require_shapes(tensors: Mapping[str, Array], shapes: Shapes) -> None:
 
 def _layers(model: ModelConfig, kind: str, tensors: Mapping[str, Array], threads: int, int8: bool) -> list[Layer]:
     folded = recurrences(model, without_batch_norm(model, tensors))
-    return [Layer(kind, *(each.weights for each in both), threads=threads, int8=int8) for both in folded]
+    with warnings.catch_warnings():  # `kernel` says it
+        warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
+        return [Layer(kind, *(each.weights for each in both), threads=threads, int8=int8) for both in folded]
 
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

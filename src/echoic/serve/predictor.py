@@ -10,7 +10,6 @@ The recurrence runs through the kernels' NumPy door. A model that it cannot run 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,9 +172,7 @@ def open_predictor(path: str | Path, *, threads: int = 1, int8: bool = False) ->
         text, labels = TextPreparer.from_files(opened.files), Labels.from_files(opened.files)
         thresholds = read_thresholds(opened.files, len(labels.names))
         sizes = len(text.vocabulary), len(labels.names)
-        with warnings.catch_warnings():  # Predictor.kernel says it
-            warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
-            network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
+        network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
     return Predictor(config, text, labels, thresholds, network, opened.about)
 
 
