@@ -317,10 +317,15 @@ def check_noise_acts_only_when_handed_in(it: Trained) -> None:
 
 
 def check_attributions_sum_to_the_difference(it: Trained) -> None:
-    """|sum of scores - d| / max(|d|, 0.05), d being the answer's logit less that of the zero embedding."""
+    """|sum of scores - d| / max(|d|, 0.05), d being the answer's logit less that of the zero embedding; a translator's
+    alignment sums to one."""
     if it.journey.model.config.task.kind != "classify":
-        with pytest.raises(UsageError, match="only a classifier is explained"):
-            it.journey.model.explain([it.test[0].input])
+        if it.journey.model.task.pairs:
+            (found,) = it.journey.model.explain([it.test[0].input])
+            np.testing.assert_allclose(np.sum(found.weights, 1), 1.0, atol=1e-5)
+        else:
+            with pytest.raises(UsageError, match="only a classifier is explained"):
+                it.journey.model.explain([it.test[0].input])
         with pytest.raises(UsageError, match="only a classifier is explained"):
             measure(it.journey.model.task, it.journey.model.network, [it.test[0].input])
         return

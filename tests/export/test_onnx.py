@@ -244,7 +244,7 @@ def test_what_has_no_node_is_refused_with_a_reason(make: Any, settings: list[str
 def test_a_model_without_recurrence_is_refused_with_a_reason(more: tuple[str, ...]) -> None:
     model = classifier("model.layers=0", *more)
     for int8 in (False, True):
-        with pytest.raises(UsageError, match="a model without recurrence"):
+        with pytest.raises(UsageError, match="a network without recurrence"):
             export(model.task, model.network, "digest", int8=int8)
 
 
