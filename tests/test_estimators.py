@@ -406,6 +406,23 @@ def test_a_saved_one_is_a_bundle_that_another_process_opens(fitted: SequenceClas
     assert out.stdout.strip() == f"{[r.label for r in records]} {[r.probabilities['pos'].hex() for r in records]}"
 
 
+def test_load_gives_back_one_that_answers_alike(fitted: SequenceClassifier, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "saved")
+    again = SequenceClassifier.load(tmp_path / "saved")
+    assert again.predict_proba(UNSEEN).tobytes() == fitted.predict_proba(UNSEEN).tobytes()
+    assert again.predict(UNSEEN).tolist() == [str(label) for label in fitted.predict(UNSEEN)]
+    assert again.score(UNSEEN, again.predict(UNSEEN)) == 1.0
+
+
+def test_load_gives_back_several_labels(tmp_path: Path) -> None:
+    labels = [("a",), ("a", "b"), ()] * (len(TEXTS) // 3) + [("b",)] * (len(TEXTS) % 3)
+    fitted = SequenceClassifier(**TINY, multilabel=True).fit(TEXTS, labels)
+    fitted.save(tmp_path / "saved")
+    again = SequenceClassifier.load(tmp_path / "saved")
+    assert again.multilabel
+    assert again.predict(UNSEEN) == fitted.predict(UNSEEN)
+
+
 def test_verbose_speaks_on_stderr_and_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     SequenceClassifier(**TINY).fit(TEXTS, LABELS)
     assert capsys.readouterr() == ("", "")

@@ -101,5 +101,5 @@ def test_a_classifier_is_no_language_model(tmp_path: Path) -> None:
     rows = [f"word{i % 2} thing{i}" for i in range(20)]
     other = echoic.SequenceClassifier(hidden_size=4, epochs=1, ngrams=False).fit(rows, [i % 2 for i in range(20)])
     other.save(tmp_path / "c")
-    with pytest.raises(UsageError, match="not a language model"):
+    with pytest.raises(UsageError, match="holds a model for classify; LanguageModel opens generate"):
         LanguageModel.load(tmp_path / "c")

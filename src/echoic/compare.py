@@ -26,7 +26,7 @@ import numpy as np
 
 from echoic.core import registry
 from echoic.core.bundle import canonical
-from echoic.core.config import Config
+from echoic.core.config import WIDTH, Config
 from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, UsageError, nearest, show
 from echoic.core.types import Example
 from echoic.ledger import Ledger
@@ -35,7 +35,6 @@ from echoic.read.keys import text_key
 
 FILE, PAGE = "compare.json", "compare.html"
 DIRECTIONS = {"one": False, "both": True}
-POOLS = ("last", "mean", "max", "concat", "attention")
 TEST_SHARE = 0.2
 LEVEL = 0.05
 FAILED = {"error": "not trained yet"}
@@ -72,7 +71,7 @@ def rows(cells: Sequence[str], directions: Sequence[str], pools: Sequence[str], 
     """Every combination, the mean of embeddings last for each tokens; a name says what differs. Raises UsageError."""
     for what, given, known in (
         ("direction", directions, list(DIRECTIONS)),
-        ("pooling", pools, list(POOLS)),
+        ("pooling", pools, list(WIDTH)),
         ("tokens", tokens, ["auto", *registry.names("tokenizer")]),
     ):
         for each in given:
@@ -167,14 +166,16 @@ def _parts(
 ) -> tuple[Parts, dict[str, str]]:
     """The training, validation and test rows, and the digests of the files."""
     from echoic import pipeline
+    from echoic.read.labels import separator
     from echoic.read.split import split
     from echoic.read.tables import read_table
 
     parts, tables = pipeline.read_parts(data, None, config, said)
     digests = {"data": tables["train"].digest}
     if test is not None:
-        separator = config.task.options.get("separator", "|") if config.task.options.get("several") else None
-        other = read_table(test, config.data, said=said, label_separator=separator, like=tables["train"].chosen)
+        other = read_table(
+            test, config.data, said=said, label_separator=separator(config.task.options), like=tables["train"].chosen
+        )
         return _apart({**parts, "test": other.examples}, said), digests | {"test": other.digest}
     every = tables["train"].examples
     rest, held = split(every, TEST_SHARE, config.seed, said)

@@ -3,7 +3,8 @@
 An estimator holds settings by familiar names; everything it does is `pipeline.fit` on a part of the
 rows, validated on the rest. `save(dir)` writes the same bundle as the command line, which `echoic.load`
 and `echoic predict` open: a verified folder, never a pickle. The estimator object itself may be pickled
-(joblib, grid search in several processes), as between processes that trust each other.
+(joblib, grid search in several processes), as between processes that trust each other. `Estimator` is what
+this one shares with `Translator` and `LanguageModel`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from echoic.core.config import Config
-from echoic.core.errors import ConfigError, DataError, Unavailable, show
+from echoic.core.errors import ConfigError, DataError, Unavailable, UsageError, show
 from echoic.core.types import Example
 
 try:
@@ -50,13 +51,60 @@ KEYS = {
     "class_weight": ("train.class_weights",),
     "multilabel": ("task.several",),
 }
-"""Each parameter's place in the configuration; `random_state` is `seed`."""
 
 NO_FILE = ("data.", "task.kind", "seed")
 """Settings that say how a file is read, or that have a parameter, and so are none of `settings`."""
 
 
-class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Estimator(BaseEstimator):  # type: ignore[misc]
+    """Settings by familiar names, training, saving and opening; a parameter that is None takes its default."""
+
+    _kind: ClassVar[str]
+    """The task, as `task.kind`."""
+    _keys: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Each parameter's places in the configuration; `random_state` is `seed`."""
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bundle, which `load`, `echoic.load` and the command line open."""
+        check_is_fitted(self)
+        self.model_.save(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A saved model, ready to use; the parameters it was trained by are in its `config`, not restored here."""
+        from echoic.model import load
+
+        model = load(path)
+        if model.config.task.kind != cls._kind:
+            raise UsageError(f"{path}: holds a model for {model.config.task.kind}; {cls.__name__} opens {cls._kind}")
+        made = cls()
+        made.model_ = model
+        return made
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def _config(self) -> Config:
+        given = {name: getattr(self, name) for name in self._keys if getattr(self, name) is not None}
+        return configuration(given, self._keys, self.settings, self.random_state, type(self).__name__, self._kind)
+
+    def _said(self) -> Callable[[str], None]:
+        from echoic import pipeline
+
+        return _to_stderr if self.verbose else pipeline.silent
+
+    def _train(self, train: Sequence[Example], valid: Sequence[Example], config: Config) -> None:
+        """Sets `model_`, `history_` and `n_iter_`."""
+        from echoic import pipeline
+        from echoic.train.progress import watcher
+
+        with _threads_kept(), _interrupting():
+            journey = pipeline.fit(train, valid, config, watch=watcher(quiet=not self.verbose), said=self._said())
+        self.model_, self.history_ = journey.model, journey.fitted.history
+        self.n_iter_ = len(self.history_)
+
+
+class SequenceClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     """A recurrent text classifier with an n-gram path beside it.
 
     X is a sequence of str. y holds one label a text, of any type that sorts; with `multilabel=True` a
@@ -84,6 +132,8 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     model_ : echoic.model.Model, which gives whole records.
     history_ : list of dict, one an epoch.   n_iter_ : int, epochs run.
     """
+
+    _kind, _keys = "classify", KEYS
 
     def __init__(
         self,
@@ -136,9 +186,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises DataError (a ValueError) for texts or labels that are none, ConfigError for a setting,
         KeyboardInterrupt at Ctrl-C and SystemExit(143) at SIGTERM, which no search over estimators takes for a failed fit."""
-        from echoic import pipeline
         from echoic.read.split import split
-        from echoic.train.progress import watcher
 
         texts, targets = texts_of(X), read_targets(y, self.multilabel)
         _same_length(texts, targets.labels, "y")
@@ -150,25 +198,28 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         keys = [None if is_nothing(group) else str(group) for group in groups]
         rows = zip(texts, targets.labels, keys, strict=True)
         examples = [Example(text, label, key, i) for i, (text, label, key) in enumerate(rows, 1)]
-        config = self._config()
-        said = to_stderr if self.verbose else pipeline.silent
+        config, said = self._config(), self._said()
         first, second = split(examples, config.data.valid_fraction, config.seed, said)
         train, valid = [examples[i] for i in first], [examples[i] for i in second]
-        with threads_kept(), interrupting():
-            journey = pipeline.fit(
-                train,
-                _within(train, valid, said) if self.multilabel else valid,
-                config,
-                watch=watcher(quiet=not self.verbose),
-                said=said,
-            )
-        self.classes_, self._form = targets.classes, targets.form
-        self.model_ = journey.model
-        place = {name: i for i, name in enumerate(journey.model.task.names)}
-        self._columns = np.array([place.get(name, -1) for name in targets.names], np.int64)
-        self.history_ = journey.fitted.history
-        self.n_iter_ = len(self.history_)
+        self._train(train, _within(train, valid, said) if self.multilabel else valid, config)
+        self._name(targets.classes, targets.names, targets.form)
         return self
+
+    def _name(self, classes: np.ndarray, names: Sequence[str], form: str) -> None:
+        """`classes_`, in the type they came in, and the network's output for each, -1 for none."""
+        self.classes_, self._form = classes, form
+        place = {name: i for i, name in enumerate(self.model_.task.names)}
+        self._columns = np.array([place.get(name, -1) for name in names], np.int64)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A saved classifier, ready to answer: `classes_` are its labels as texts, with several labels `multilabel`
+        is set. The other parameters it was trained by are in its `config`, not restored here."""
+        made = super().load(path)
+        task = made.model_.task
+        made.multilabel = task.several
+        made._name(np.asarray(task.names), task.names, "lists" if task.several else "single")
+        return made
 
     def predict_proba(self, X: Sequence[str]) -> np.ndarray:
         """(N, C) float64, columns as in `classes_`. Rows sum to 1, unless multilabel, where each number
@@ -211,19 +262,6 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             right = self.predict(X) == np.asarray(y)
         return float(np.average(right, weights=sample_weight))
 
-    def save(self, path: str | Path) -> None:
-        """Writes the bundle; `echoic.load(path)` opens it, and its labels are the texts of `classes_`."""
-        check_is_fitted(self)
-        self.model_.save(path)
-
-    def _config(self) -> Config:
-        given = {name: getattr(self, name) for name in KEYS}
-        given["class_weight"] = "none" if self.class_weight is None else self.class_weight
-        return configuration(given, KEYS, self.settings, self.random_state, "SequenceClassifier")
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_")
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
@@ -239,7 +277,7 @@ def configuration(
     settings: Mapping[str, Any] | None,
     random_state: Any,
     source: str,
-    **fixed: Any,
+    kind: str,
 ) -> Config:
     """An estimator's parameters, each at the places that `keys` names, and its other `settings`, as a Config."""
     values: dict[str, Any] = {}
@@ -247,7 +285,7 @@ def configuration(
     if not isinstance(seed, (int, np.integer)):
         seed = check_random_state(seed).randint(2**31 - 1)
     owner = {key: name for name, places in keys.items() for key in places}
-    flat = {**fixed, **{key: given[name] for key, name in owner.items() if name in given}, "seed": int(seed)}
+    flat = {key: given[name] for key, name in owner.items() if name in given} | {"task.kind": kind, "seed": int(seed)}
     for key, value in (settings or {}).items():
         if key in owner:
             raise ConfigError(f"settings: {key!r} has a parameter of its own: {owner[key]}={value!r}")
@@ -294,7 +332,7 @@ def _same_length(texts: Sequence[str], other: Sequence[Any], name: str) -> None:
 
 
 @contextmanager
-def threads_kept() -> Iterator[None]:
+def _threads_kept() -> Iterator[None]:
     """`threads` in the settings holds while fitting; the caller's number is put back."""
     before = torch.get_num_threads()
     try:
@@ -305,7 +343,7 @@ def threads_kept() -> Iterator[None]:
 
 
 @contextmanager
-def interrupting() -> Iterator[None]:
+def _interrupting() -> Iterator[None]:
     """Ctrl-C and SIGTERM as Python's own: GridSearchCV would count Interrupted, an Exception, as a failed fold."""
     from echoic.train.signals import Interrupted
 
@@ -315,5 +353,5 @@ def interrupting() -> Iterator[None]:
         raise KeyboardInterrupt(str(stopped)) if stopped.exit_code == 130 else SystemExit(stopped.exit_code) from None
 
 
-def to_stderr(note: str) -> None:
+def _to_stderr(note: str) -> None:
     print(note, file=sys.stderr)

@@ -8,7 +8,6 @@ In the manner of scikit-learn: parameters by familiar names, `fit`, `score`, `ge
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,10 +16,9 @@ from echoic.core.errors import DataError, Unavailable, UsageError
 from echoic.core.types import Example
 
 try:
-    from sklearn.base import BaseEstimator
     from sklearn.utils.validation import check_is_fitted
 
-    from echoic.estimators import configuration, interrupting, texts_of, threads_kept, to_stderr
+    from echoic.estimators import Estimator, texts_of
 except ImportError as error:
     raise Unavailable(f"LanguageModel needs {error.name}: pip install 'echoic[train]'") from error
 
@@ -40,10 +38,9 @@ KEYS = {
     "lr": ("train.lr",),
     "validation_fraction": ("data.valid_fraction",),
 }
-"""Each parameter's place in the configuration; `random_state` is `seed`."""
 
 
-class LanguageModel(BaseEstimator):  # type: ignore[misc]
+class LanguageModel(Estimator):
     """A recurrent language model: characters, bytes, pieces of words, or words.
 
     Every parameter is None unless named: the default of `task.kind = "generate"` (docs/config.md).
@@ -66,6 +63,8 @@ class LanguageModel(BaseEstimator):  # type: ignore[misc]
     ----------
     model_ : echoic.model.Model.   history_ : list of dict, one an epoch.   n_iter_ : int, epochs run.
     """
+
+    _kind, _keys = "generate", KEYS
 
     def __init__(
         self,
@@ -110,23 +109,14 @@ class LanguageModel(BaseEstimator):  # type: ignore[misc]
         """Trains on one running text, or on several texts, each of which begins anew. y is not used.
 
         Raises DataError for what is no text or too short, ConfigError for a setting."""
-        from echoic import pipeline
         from echoic.read.streams import cut
-        from echoic.train.progress import watcher
 
         texts = _one_or_more(X)
         if not texts:
             raise DataError("X has 0 texts; pass a text, or a list of them")
-        given = {name: getattr(self, name) for name in KEYS if getattr(self, name) is not None}
-        config = configuration(
-            given, KEYS, self.settings, self.random_state, "LanguageModel", **{"task.kind": "generate"}
-        )
+        config = self._config()
         train, valid = cut([Example(text, row=i) for i, text in enumerate(texts, 1)], config.data.valid_fraction)
-        said = to_stderr if self.verbose else pipeline.silent
-        with threads_kept(), interrupting():
-            journey = pipeline.fit(train, valid, config, watch=watcher(quiet=not self.verbose), said=said)
-        self.model_, self.history_ = journey.model, journey.fitted.history
-        self.n_iter_ = len(self.history_)
+        self._train(train, valid, config)
         return self
 
     def score(self, X: str | Sequence[str], y: Any = None) -> float:
@@ -160,36 +150,15 @@ class LanguageModel(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         yield from self.model_.task.writer(self.model_.network, prompt, **options).stream(length)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the bundle, which `LanguageModel.load`, `echoic.load` and `echoic generate` open."""
-        check_is_fitted(self)
-        self.model_.save(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """A saved language model, ready to write and to score; its parameters are not restored, its model is."""
-        from echoic.model import load
-
-        model = load(path)
-        if not model.task.streams:
-            raise UsageError(f"{path}: holds a model for {model.config.task.kind}, not a language model")
-        made = cls()
-        made.model_ = model
-        return made
-
     def _scores(self, X: str | Sequence[str]) -> dict[str, Any]:
         from echoic.evaluate.language import language
-        from echoic.model import map_batches
 
         check_is_fitted(self)
         model = self.model_
         data = model.task.encode([Example(text) for text in _one_or_more(X)])
-        outputs = map_batches(lambda x, n: [model.network(x, n)], data, model.task, model.config)[0]
+        outputs = model.outputs_of(data)
         characters, unknown = np.asarray(data.targets).T
         return language(outputs[:, 0], outputs[:, 1], characters, unknown)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_")
 
 
 def _one_or_more(X: str | Sequence[str]) -> list[str]:

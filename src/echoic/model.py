@@ -52,7 +52,10 @@ class Model:
     def outputs(self, inputs: Sequence[Any]) -> np.ndarray:
         """The network's outputs for these inputs, in their order: (N, C) logits for `classify`."""
         _require_list(inputs)
-        data = self.task.encode([Example(x) for x in inputs])
+        return self.outputs_of(self.task.encode([Example(x) for x in inputs]))
+
+    def outputs_of(self, data: Dataset) -> np.ndarray:
+        """The same of examples that are encoded, with their targets where the task reads those too."""
         return map_batches(lambda x, n: [self.network(x, n)], data, self.task, self.config)[0]
 
     def predict(self, inputs: Sequence[Any], **options: Any) -> list[Any]:

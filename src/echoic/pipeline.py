@@ -132,8 +132,7 @@ def fit(
     clock.lap("finish")
     seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid)])))
     model = Model(config, task, network, facts.about(config) | origin, seen=seen)
-    outputs = map_batches(lambda x, n: [network(x, n)], valid_data, task, config)[0]
-    return Journey(model, fitted, train_data, valid_data, outputs, clock.laps)
+    return Journey(model, fitted, train_data, valid_data, model.outputs_of(valid_data), clock.laps)
 
 
 def _collate(task: Task, data: Dataset, index: np.ndarray, config: TrainConfig, seed: int, step: int) -> Batch:

@@ -8,17 +8,15 @@ is `pipeline.fit` on a part of the pairs, validated on the rest. `save(dir)` wri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
-from echoic.core.errors import DataError, Unavailable, UsageError
+from echoic.core.errors import DataError, Unavailable
 from echoic.core.types import Example
 
 try:
-    from sklearn.base import BaseEstimator
     from sklearn.utils.validation import check_is_fitted
 
-    from echoic.estimators import configuration, interrupting, texts_of, threads_kept, to_stderr
+    from echoic.estimators import Estimator, texts_of
 except ImportError as error:
     raise Unavailable(f"Translator needs {error.name}: pip install 'echoic[train]'") from error
 
@@ -37,10 +35,9 @@ KEYS = {
     "lr": ("train.lr",),
     "validation_fraction": ("data.valid_fraction",),
 }
-"""Each parameter's place in the configuration; `random_state` is `seed`."""
 
 
-class Translator(BaseEstimator):  # type: ignore[misc]
+class Translator(Estimator):
     """Any text to any text: an encoder, a decoder, and attention between them.
 
     Every parameter is None unless named: the default of `task.kind = "translate"` (docs/config.md).
@@ -63,6 +60,8 @@ class Translator(BaseEstimator):  # type: ignore[misc]
     model_ : echoic.model.Model, which gives whole records.
     history_ : list of dict, one an epoch.   n_iter_ : int, epochs run.
     """
+
+    _kind, _keys = "translate", KEYS
 
     def __init__(
         self,
@@ -109,24 +108,15 @@ class Translator(BaseEstimator):  # type: ignore[misc]
         """Trains on sources X and their targets y, one each.
 
         Raises DataError for an empty side or parts that would be empty, ConfigError for a setting."""
-        from echoic import pipeline
         from echoic.read.pairs import split_pairs
-        from echoic.train.progress import watcher
 
         sources, targets = texts_of(X), texts_of(y)
         if len(sources) != len(targets) or not sources:
             raise DataError(f"X has {len(sources):,} texts and y {len(targets):,}; a pair needs one of each")
-        given = {name: getattr(self, name) for name in KEYS if getattr(self, name) is not None}
-        config = configuration(
-            given, KEYS, self.settings, self.random_state, "Translator", **{"task.kind": "translate"}
-        )
+        config = self._config()
         pairs = [Example(a, b, None, i) for i, (a, b) in enumerate(zip(sources, targets, strict=True), 1)]
-        said = to_stderr if self.verbose else pipeline.silent
-        train, valid = split_pairs(pairs, config.data.valid_fraction, config.seed, said)
-        with threads_kept(), interrupting():
-            journey = pipeline.fit(train, valid, config, watch=watcher(quiet=not self.verbose), said=said)
-        self.model_, self.history_ = journey.model, journey.fitted.history
-        self.n_iter_ = len(self.history_)
+        train, valid = split_pairs(pairs, config.data.valid_fraction, config.seed, self._said())
+        self._train(train, valid, config)
         return self
 
     def predict(self, X: Sequence[str], **options: Any) -> list[str]:
@@ -140,23 +130,3 @@ class Translator(BaseEstimator):  # type: ignore[misc]
         from echoic.evaluate.translation import translation
 
         return float(translation(self.predict(X), texts_of(y))["bleu"])
-
-    def save(self, path: str | Path) -> None:
-        """Writes the bundle, which `Translator.load`, `echoic.load` and `echoic predict` open."""
-        check_is_fitted(self)
-        self.model_.save(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """A saved translator, ready to write and to score; its parameters are not restored, its model is."""
-        from echoic.model import load
-
-        model = load(path)
-        if not model.task.pairs:
-            raise UsageError(f"{path}: holds a model for {model.config.task.kind}, not a translator")
-        made = cls()
-        made.model_ = model
-        return made
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_")

@@ -30,7 +30,6 @@ from echoic.core.types import PAD, Example
 from echoic.explain.faithful import measure
 from echoic.facts import MEASURES, Journey
 from echoic.layers.dropout import Noise
-from echoic.model import map_batches
 
 SETTINGS = {
     "text": {"min_count": 1},
@@ -230,7 +229,8 @@ def trained(toy_name: str) -> Trained:
 
 def outputs_of(model: Any, examples: Sequence[Example]) -> np.ndarray:
     """The network's outputs for whole examples: where a target is written, they are of it."""
-    return map_batches(lambda x, n: [model.network(x, n)], model.task.encode(examples), model.task, model.config)[0]
+    outputs: np.ndarray = model.outputs_of(model.task.encode(examples))
+    return outputs
 
 
 @pytest.mark.parametrize("kind", registry.names("task"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +83,17 @@ def drawn(sources: int, targets: int) -> Alignment:
 def test_a_terminal_gets_as_many_blocks_as_it_needs_and_no_line_too_long() -> None:
     for width, blocks in ((60, 2), (200, 1)):
         out = io.StringIO()
-        Console(file=out, width=width).print(render(drawn(30, 4)))
+        found = drawn(30, 4)
+        Console(file=out, width=width).print(render(found))
         lines = out.getvalue().splitlines()
         assert max(map(cell_len, lines)) <= width
         rows = [line for line in lines if line.startswith("影" * 7)]
         assert len(rows) == 3 * blocks
-        assert sum(sum(c in "·0123456789" for c in line[: line.find("%") - 3]) for line in rows[:3]) > 0
+        whole = ["".join(re.findall(r"[·\d](?= )", row)) for row in rows]
+        tenths = ["".join(whole[i] for i in range(row, 3 * blocks, 3)) for row in range(3)]
+        assert tenths == [
+            "".join(str(min(9, int(10 * w))) if w >= 0.05 else "·" for w in row) for row in found.weights[1:]
+        ]
 
 
 def test_a_picture_of_more_than_it_holds(tmp_path: Path) -> None:

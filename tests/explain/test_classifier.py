@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from echoic.core import registry
+from echoic.core.config import WIDTH
 from echoic.core.errors import DataError, UsageError
 from echoic.core.types import EMPTY, UNKNOWN, pad
 from echoic.explain import classifier, reading, trace
@@ -19,7 +20,6 @@ from echoic.explain.attribute import error
 from echoic.explain.classifier import attribute
 from echoic.explain.reading import Reading
 from echoic.explain.record import METHODS, Explanation
-from echoic.layers.pool import WIDTH
 from echoic.layers.segments import split
 from echoic.model import Model
 from explain.toys import NASTY, toy, trained, untrained

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from echoic.core.hashing import MULTIPLIERS, PRIME
 from echoic.core.types import PAD
-from echoic.layers.ngrams import MULTIPLIERS, PRIME, NgramPath, hashes
+from echoic.layers.ngrams import NgramPath, hashes
 
 Gram = tuple[int, ...]
 ORDER, CLASSES, SLOTS = 3, 2, 1 << 20

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
+from echoic.core.config import WIDTH
 from echoic.layers import segments
 from echoic.layers.attention import masked_softmax
-from echoic.layers.pool import WIDTH, Pool
+from echoic.layers.pool import Pool
 
 H, T = 3, 7
 LENGTHS = torch.tensor([7, 4, 1])

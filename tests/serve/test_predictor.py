@@ -16,13 +16,12 @@ import pytest
 import torch
 
 from echoic.core import bundle, registry
+from echoic.core.config import WIDTH
 from echoic.core.errors import BundleError, DataError, UsageError
 from echoic.explain.record import Explanation
 from echoic.kernels import native
-from echoic.layers.ngrams import MULTIPLIERS, PRIME
-from echoic.layers.pool import WIDTH
 from echoic.model import Model
-from echoic.serve import network, opening
+from echoic.serve import network
 from echoic.serve.opening import NeedsTorch
 from echoic.serve.predictor import Predictor, open_predictor
 from serve.bundles import make, saved, texts
@@ -142,11 +141,6 @@ def test_many_threads_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for one, other in zip(pool.map(lambda text: predictor.logits([text]), given * 5), alone * 5, strict=True):
             np.testing.assert_array_equal(one, other)
-
-
-def test_the_hash_is_the_networks() -> None:
-    assert (network.PRIME, network.MULTIPLIERS) == (PRIME, MULTIPLIERS)
-    assert opening.WIDTH == WIDTH
 
 
 # What it cannot run

@@ -12,13 +12,12 @@ import pytest
 import torch
 
 from echoic import pipeline
-from echoic.core.config import Config
+from echoic.core.config import WIDTH, Config
 from echoic.core.errors import ConfigError, DataError
 from echoic.core.types import UNKNOWN, Batch, Example
 from echoic.evaluate.metrics import macro_f1
 from echoic.layers.dropout import Noise
 from echoic.layers.ngrams import NgramPath
-from echoic.layers.pool import WIDTH
 from echoic.pipeline import Journey
 from echoic.tasks import classify
 from echoic.tasks.classify import Classify

@@ -34,17 +34,17 @@ def check(
     Rows of one text in two files are leaks; within a file they are duplicates.
     """
     from echoic.read.check import check_parts
+    from echoic.read.labels import separator
     from echoic.read.tables import read_table
 
     config = settings.build(reading)
-    options = config.task.options
-    separator = options.get("separator", "|") if options.get("several") else None
+    between = separator(config.task.options)
     notes: list[str] = []
     parts: dict[str, list[Example]] = {}
     like = None
     for name, path in {"train": data, "valid": valid, "test": test}.items():
         if path is not None:
-            found = read_table(path, config.data, said=notes.append, label_separator=separator, like=like)
+            found = read_table(path, config.data, said=notes.append, label_separator=between, like=like)
             parts[name], like = found.examples, like or found.chosen
     findings = check_parts(parts)
     sizes = {name: describe_part(part) for name, part in parts.items()}

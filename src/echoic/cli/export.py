@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,21 +105,18 @@ def _digest(run: str) -> str:
     return str(json.loads(manifest.read_bytes())["sha256"])
 
 
-def _labelled(model: Model, file: str, reading: Reading, talk: Talk) -> list[Example]:
+def _labelled(model: Model, file: str, reading: Reading, talk: Talk) -> Sequence[Example]:
     """The rows to measure on."""
-    from echoic.read.tables import read_table
+    from echoic.facts import classify
 
     if model.task.streams or model.task.pairs:
         raise UsageError("--measure wants a classifier; only labels are scored by it")
-    options = model.config.task.options
-    columns = reading.over(model.config.data.model_copy(update={"group": None}))
-    separator = options.get("separator", "|") if options.get("several") else None
-    examples = read_table(file, columns, said=listener(talk.quiet), label_separator=separator).examples
+    examples = classify.read_rows(file, model, reading.over, listener(talk.quiet))
     model.task.labels.encode([e.target for e in examples], [e.row for e in examples])  # a label that it does not know
     return examples
 
 
-def _measured(model: Model, data: bytes, examples: list[Example]) -> dict[str, Any]:
+def _measured(model: Model, data: bytes, examples: Sequence[Example]) -> dict[str, Any]:
     """The score by the bundle and by the file on labelled rows."""
     from echoic.export.onnx import outputs
     from echoic.export.sealed import session

@@ -137,6 +137,10 @@ class TextConfig(Section):
         return value if value == "auto" else _registered("tokenizer", value)
 
 
+WIDTH = {"last": 1, "mean": 1, "max": 1, "concat": 3, "attention": 1}
+"""The ways of pooling, and the size of what each makes, in units of a state's size."""
+
+
 class ModelConfig(Section):
     cell: CellConfig = CellConfig()
     hidden: Annotated[int, Field(ge=1, le=65_536)] = Field(128, description="units of the hidden state, each direction")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from echoic.core.errors import show
 from echoic.evaluate import plots
 from echoic.evaluate.intervals import Paired
-from echoic.evaluate.page import commands, page, pairs, say, table, verdict_and_scores
+from echoic.evaluate.page import ending, findings, page, say, table, verdict_and_scores
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -123,23 +123,16 @@ def html(facts: LanguageFacts) -> str:
         facts.title,
         [
             ("verdict", "", top + table(["", *columns], [[say(n), *v] for n, v in rows], "scores")),
-            ("curves", "Learning curves", _curves(facts)),
+            (
+                "curves",
+                "Learning curves",
+                plots.losses(facts.history, facts.best_epoch, "The training loss is measured with dropout on."),
+            ),
             ("writing", "How it writes", _writing(facts)),
             ("data", "The data", _data(facts)),
-            ("cost", "The cost", pairs(facts.cost)),
-            ("use", "How to use it", commands(facts.commands)),
-            ("origin", "Where it came from", pairs(facts.origin)),
+            *ending(facts),
         ],
     )
-
-
-def _curves(facts: LanguageFacts) -> str:
-    if not facts.history:
-        return ""
-    lines = [{"epoch": h["epoch"], "train_loss": h["train_loss"], "validation": h["loss"]} for h in facts.history]
-    drawn = plots.curves(lines, ["train_loss", "validation"], "nats a token", best=facts.best_epoch)
-    best = f"<p>The kept weights are those of epoch {facts.best_epoch:g} (the dotted line). The training loss is measured with dropout on.</p>"
-    return f'<div class="pair">{drawn}</div>' + (best if facts.best_epoch is not None else "")
 
 
 def _writing(facts: LanguageFacts) -> str:
@@ -162,8 +155,4 @@ def _prose(text: str) -> str:
 
 def _data(facts: LanguageFacts) -> str:
     rows = [[say(name), f"{texts:,}", f"{tokens:,}", f"{unknown:,}"] for name, texts, tokens, unknown in facts.data]
-    notes = "".join(
-        f'<li class="{escape(level, quote=True)}"><b>{say(level)}</b> {say(message, 1000)}</li>'
-        for level, message in facts.findings
-    )
-    return table(["part", "texts", "tokens", "unknown"], rows) + (f'<ul class="findings">{notes}</ul>' if notes else "")
+    return table(["part", "texts", "tokens", "unknown"], rows) + findings(facts.findings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from echoic.core.errors import show
 
@@ -44,6 +44,21 @@ def verdict_and_scores(verdict: str, columns: Sequence[str], rows: Sequence[tupl
     for i, (name, values) in enumerate(rows):
         scores.add_row(Text(show(name)), *values, style="bold" if i == 0 else "")
     return Group(Text(verdict), Text(""), scores)
+
+
+def findings(each: Sequence[tuple[str, str]]) -> str:
+    """(level, message) of each: what the checks found, and what was decided on the way."""
+    lines = "".join(f'<li class="{say(level)}"><b>{say(level)}</b> {say(text, 1000)}</li>' for level, text in each)
+    return f'<ul class="findings">{lines}</ul>' if lines else ""
+
+
+def ending(facts: Any) -> list[tuple[str, str, str]]:
+    """The sections that every run's report ends with."""
+    return [
+        ("cost", "The cost", pairs(facts.cost)),
+        ("use", "How to use it", commands(facts.commands)),
+        ("origin", "Where it came from", pairs(facts.origin)),
+    ]
 
 
 def commands(each: Sequence[tuple[str, str]]) -> str:

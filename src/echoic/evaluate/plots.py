@@ -165,3 +165,13 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str = "", turned: bo
 
 def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
     return f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
+def losses(history: Sequence[Mapping[str, float]], best: float | None, remark: str) -> str:
+    """The two losses of a model of tokens by epoch, and which was kept; empty where there was no training."""
+    if not history:
+        return ""
+    lines = [{"epoch": h["epoch"], "train_loss": h["train_loss"], "validation": h["loss"]} for h in history]
+    drawn = curves(lines, ["train_loss", "validation"], "nats a token", best=best)
+    kept = "" if best is None else f"<p>The kept weights are those of epoch {best:g} (the dotted line). {remark}</p>"
+    return f'<div class="pair">{drawn}</div>{kept}'

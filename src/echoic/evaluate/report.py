@@ -23,7 +23,7 @@ from echoic.core.errors import show
 from echoic.evaluate import plots
 from echoic.evaluate.intervals import Paired, wilson
 from echoic.evaluate.metrics import Kind
-from echoic.evaluate.page import commands, page, pairs, percent, say, table, verdict_and_scores
+from echoic.evaluate.page import ending, findings, page, pairs, percent, say, table, verdict_and_scores
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -175,9 +175,7 @@ def html(facts: ReportFacts) -> str:
         ("errors", "The hardest errors", _errors(facts)),
         ("words", "What the words mean to it", _neighbours(facts)),
         ("data", "The data", _data(facts)),
-        ("cost", "The cost", pairs(facts.cost)),
-        ("use", "How to use it", commands(facts.commands)),
-        ("origin", "Where it came from", pairs(facts.origin)),
+        *ending(facts),
     ]
     return page(facts.title, sections)
 
@@ -342,8 +340,4 @@ def _data(facts: ReportFacts) -> str:
         for p in facts.data
     ]
     read = table(["part", "rows", "tokens, median", "95 %", "longest", "cut"], rows) if rows else ""
-    notes = "".join(
-        f'<li class="{escape(level, quote=True)}"><b>{say(level)}</b> {say(message, 1000)}</li>'
-        for level, message in facts.findings
-    )
-    return read + (f'<ul class="findings">{notes}</ul>' if notes else "")
+    return read + findings(facts.findings)

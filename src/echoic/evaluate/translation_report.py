@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from echoic.evaluate import plots
 from echoic.evaluate.intervals import Paired
-from echoic.evaluate.page import commands, page, pairs, say, table, verdict_and_scores
+from echoic.evaluate.page import ending, findings, page, pairs, say, table, verdict_and_scores
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -104,12 +103,18 @@ def html(facts: TranslationFacts) -> str:
         [
             ("verdict", "", top + table(["", *columns], [[say(n), *v] for n, v in rows], "scores") + signatures),
             ("lengths", "By the length of the source", _lengths(facts)),
-            ("curves", "Learning curves", _curves(facts)),
+            (
+                "curves",
+                "Learning curves",
+                plots.losses(
+                    facts.history,
+                    facts.best_epoch,
+                    "They are those with the largest share of tokens that are the likeliest. The training loss is measured with dropout and smoothed labels.",
+                ),
+            ),
             ("writing", "What it writes", _written(facts)),
             ("data", "The data", _data(facts)),
-            ("cost", "The cost", pairs(facts.cost)),
-            ("use", "How to use it", commands(facts.commands)),
-            ("origin", "Where it came from", pairs(facts.origin)),
+            *ending(facts),
         ],
     )
 
@@ -123,15 +128,6 @@ def _lengths(facts: TranslationFacts) -> str:
     return table(["tokens of the source", "texts", "BLEU"], rows)
 
 
-def _curves(facts: TranslationFacts) -> str:
-    if not facts.history:
-        return ""
-    lines = [{"epoch": h["epoch"], "train_loss": h["train_loss"], "validation": h["loss"]} for h in facts.history]
-    drawn = plots.curves(lines, ["train_loss", "validation"], "nats a token", best=facts.best_epoch)
-    best = f"<p>The kept weights are those of epoch {facts.best_epoch:g} (the dotted line), by the share of tokens that are the likeliest. The training loss is measured with dropout and smoothed labels.</p>"
-    return f'<div class="pair">{drawn}</div>' + (best if facts.best_epoch is not None else "")
-
-
 def _written(facts: TranslationFacts) -> str:
     if not facts.written:
         return ""
@@ -143,10 +139,4 @@ def _written(facts: TranslationFacts) -> str:
 
 def _data(facts: TranslationFacts) -> str:
     rows = [[say(name), f"{n:,}", f"{sources:,}", f"{targets:,}"] for name, n, sources, targets in facts.data]
-    notes = "".join(
-        f'<li class="{escape(level, quote=True)}"><b>{say(level)}</b> {say(message, 1000)}</li>'
-        for level, message in facts.findings
-    )
-    return table(["part", "pairs", "source tokens", "target tokens"], rows) + (
-        f'<ul class="findings">{notes}</ul>' if notes else ""
-    )
+    return table(["part", "pairs", "source tokens", "target tokens"], rows) + findings(facts.findings)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from echoic.core.hashing import MULTIPLIERS, PRIME
 from echoic.export.graph import FLOAT, INT64, Graph
 from echoic.kernels.plain import Eight
-from echoic.layers.ngrams import MULTIPLIERS, PRIME
 
 
 def ngram_logits(g: Graph, ids: str, lengths: str, tensors: Any, scale: float) -> str:

@@ -155,28 +155,26 @@ def course(journey: Journey, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def heard(findings: Sequence[Finding], notes: Sequence[str]) -> Sequence[tuple[str, str]]:
-    """What the checks found and what was decided on the way, for any task's report."""
-    return [(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes]
-
-
-def cost(summary: Mapping[str, Any], **more: str) -> dict[str, str]:
-    """What any task's run cost, for its report; `more` goes before."""
+def told(
+    journey: Journey, findings: Sequence[Finding], notes: Sequence[str], summary: Mapping[str, Any], more: str = ""
+) -> dict[str, Any]:
+    """What any task's report shows of its run; `more` is said of its parameters."""
     seconds = summary["seconds"]
-    return {
-        **more,
-        "time": f"{seconds['all']:.0f} s (network {seconds['train']:.0f} s)",
-        "speed": f"{summary['tokens_per_second']:,} tokens a second",
-        "peak memory": f"{summary['peak_memory_mib']:,} MiB",
-        "kernels": "; ".join(summary["kernels"]),
-    }
-
-
-def origin(model: Model, summary: Mapping[str, Any]) -> dict[str, str]:
-    """Where a run came from: seed, versions, the digests of its files."""
-    about = {name: str(value) for name, value in model.about.items() if isinstance(value, str | int)}
+    about = {n: str(v) for n, v in journey.model.about.items() if isinstance(v, str | int) and n != "prompt"}
     files = {f"{name} file SHA-256": digest for name, digest in summary["data"]["sha256"].items()}
-    return about | files | {"python executable": Path(sys.executable).name}
+    return {
+        "history": journey.fitted.history,
+        "best_epoch": journey.fitted.best_epoch,
+        "findings": [(f.level, f"{f.code}: {f.message}") for f in findings] + [("note", note) for note in notes],
+        "cost": {
+            "parameters": f"{summary['parameters']:,}{more}",
+            "time": f"{seconds['all']:.0f} s (network {seconds['train']:.0f} s)",
+            "speed": f"{summary['tokens_per_second']:,} tokens a second",
+            "peak memory": f"{summary['peak_memory_mib']:,} MiB",
+            "kernels": "; ".join(summary["kernels"]),
+        },
+        "origin": about | files | {"python executable": Path(sys.executable).name},
+    }
 
 
 def _peak_memory() -> int:

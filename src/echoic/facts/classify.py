@@ -21,9 +21,10 @@ from echoic.explain.pieces import strongest
 from echoic.explain.words import Near
 from echoic.explain.words import Table as Words
 from echoic.facts import MEASURES, Journey, Parts
-from echoic.model import Model, fingerprints, map_batches
+from echoic.model import Model, fingerprints
 from echoic.prepare.text import choose
 from echoic.read.check import Finding, check_parts, require_trainable
+from echoic.read.labels import separator
 from echoic.read.split import split
 from echoic.read.tables import Table, read_table
 from echoic.tasks.base import Dataset, Say
@@ -40,11 +41,11 @@ def read_parts(
     data: str | Path, valid: str | Path | None, config: Config, said: Say
 ) -> tuple[dict[str, list[Example]], dict[str, Table]]:
     """The training and the validation part: two files, or one is split, classes in proportion."""
-    separator = _separator(config)
-    table = read_table(data, config.data, said=said, label_separator=separator)
+    between = separator(config.task.options)
+    table = read_table(data, config.data, said=said, label_separator=between)
     require_trainable(table.examples, config.data.min_class_count, show(data))
     if valid is not None:
-        other = read_table(valid, config.data, said=said, label_separator=separator, like=table.chosen)
+        other = read_table(valid, config.data, said=said, label_separator=between, like=table.chosen)
         return {"train": table.examples, "valid": other.examples}, {"train": table, "valid": other}
     first, second = split(table.examples, config.data.valid_fraction, config.seed, said)
     parts = {"train": [table.examples[i] for i in first], "valid": [table.examples[i] for i in second]}
@@ -54,20 +55,16 @@ def read_parts(
 def read_rows(data: str | Path, model: Model, over: Callable[[DataConfig], DataConfig], said: Say) -> Sequence[Example]:
     """Labelled rows. A group is left aside: it splits, and nothing is split here."""
     columns = over(model.config.data.model_copy(update={"group": None}))
-    return read_table(data, columns, said=said, label_separator=_separator(model.config)).examples
-
-
-def _separator(config: Config) -> str | None:
-    """What stands between several labels of a row."""
-    options = config.task.options
-    return options.get("separator", "|") if options.get("several") else None
+    return read_table(data, columns, said=said, label_separator=separator(model.config.task.options)).examples
 
 
 def check(parts: Parts) -> list[Finding]:
+    """All of the checks."""
     return check_parts(parts)
 
 
 def fit_baseline(journey: Journey, parts: Parts, said: Say) -> Baseline:
+    """TF-IDF and logistic regression."""
     return tfidf(journey.model.task, parts, said)
 
 
@@ -105,7 +102,7 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     """
     task = model.task
     data = task.encode(examples)
-    outputs = map_batches(lambda x, n: [model.network(x, n)], data, task, model.config)[0]
+    outputs = model.outputs_of(data)
     inputs = [e.input for e in examples]
     scores = score_outputs(model, inputs, outputs, data.targets)
     if model.seen is not None:
@@ -178,8 +175,6 @@ def report(
         scores,
         f"{Path(summary['data']['path']).name}: {len(task.names)} labels",
         "validation",
-        history=journey.fitted.history,
-        best_epoch=journey.fitted.best_epoch,
         calibration={
             f"scale of the {path} path": f"{scale:.3f}"
             for path, scale in zip(("recurrent", "n-gram"), network.scales.tolist(), strict=False)
@@ -190,17 +185,13 @@ def report(
             _part("training", journey.train),
             _part("validation", journey.valid),
         ],
-        findings=facts.heard(findings, notes),
-        cost=facts.cost(
-            summary, parameters=f"{summary['parameters']:,}, and {summary['ngram_weights']:,} n-gram weights"
-        ),
         commands=[
             ("score it on a test file", f"echoic evaluate {run} test.csv"),
             ("ask it", f'echoic predict {run} "a text"'),
             ("a whole file", f"echoic predict {run} --input texts.csv --output answers.csv"),
             ("from Python", f'echoic.load("{show(out, 4096)}").predict(["a text"])'),
         ],
-        origin=facts.origin(model, summary),
+        **facts.told(journey, findings, notes, summary, f", and {summary['ngram_weights']:,} n-gram weights"),
     )
 
 

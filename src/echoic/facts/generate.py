@@ -18,7 +18,7 @@ from echoic.evaluate.language import distinct, language
 from echoic.evaluate.language_report import LanguageFacts, Sample
 from echoic.evaluate.ngram_model import MOST, NgramModel
 from echoic.facts import Journey, Parts
-from echoic.model import Model, fingerprints, map_batches
+from echoic.model import Model, fingerprints
 from echoic.read.check import Finding, check_parts
 from echoic.read.streams import cut, read_running_text
 from echoic.read.tables import Table
@@ -89,7 +89,7 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     """Scores on these texts; `seen_share` of their characters stand in lines that were trained on."""
     inputs = [e.input for e in examples]
     data = model.task.encode(examples)
-    outputs = map_batches(lambda x, n: [model.network(x, n)], data, model.task, model.config)[0]
+    outputs = model.outputs_of(data)
     scores = score_outputs(model, data, outputs)
     lines = model.task.passages(inputs)
     if model.seen is not None and lines:
@@ -152,19 +152,15 @@ def report(
         scores,
         Path(summary["data"]["path"]).name,
         "validation",
-        history=journey.fitted.history,
-        best_epoch=journey.fitted.best_epoch,
         prompt=summary["prompt"],
         samples=[Sample(**each) for each in summary["samples"]],
         data=[_part(name, parts[name], data) for name, data in (("train", journey.train), ("valid", journey.valid))],
-        findings=facts.heard(findings, notes),
-        cost=facts.cost(summary, parameters=f"{summary['parameters']:,}"),
         commands=[
             ("let it write on", f"echoic generate {run} --prompt {shlex.quote(summary['prompt'])} --temperature 0.8"),
             ("score it on a test file", f"echoic evaluate {run} test.txt"),
             ("from Python", f'echoic.load("{show(out, 4096)}").generate("a prompt", length=200).continuation'),
         ],
-        origin={name: value for name, value in facts.origin(model, summary).items() if name != "prompt"},
+        **facts.told(journey, findings, notes, summary),
     )
 
 

@@ -19,7 +19,7 @@ from echoic.evaluate.intervals import Paired
 from echoic.evaluate.translation_report import TranslationFacts, Written
 from echoic.evaluate.word_table import MOST, WordTable
 from echoic.facts import Journey, Parts
-from echoic.model import Model, fingerprints, map_batches
+from echoic.model import Model, fingerprints
 from echoic.read.check import Finding, check_parts
 from echoic.read.columns import Columns
 from echoic.read.pairs import read_pairs, split_pairs
@@ -73,7 +73,7 @@ def fit_baseline(journey: Journey, parts: Parts, said: Say) -> WordTable:
 def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     """Scores on these pairs; rows whose source was used in training or validation are counted."""
     data = model.task.encode(examples)
-    outputs = map_batches(lambda x, n: [model.network(x, n)], data, model.task, model.config)[0]
+    outputs = model.outputs_of(data)
     scores, said = score_outputs(model, examples, outputs)
     if model.seen is not None:
         found = np.isin(fingerprints([e.input for e in examples]), model.seen)
@@ -166,21 +166,17 @@ def report(
         scores,
         Path(summary["data"]["path"]).name,
         "validation",
-        history=journey.fitted.history,
-        best_epoch=journey.fitted.best_epoch,
         written=[
             Written(e.row, e.input, str(e.target), r.translation, r.score) for e, r in zip(shown, records, strict=True)
         ],
         data=[_part("train", journey.train), _part("valid", journey.valid)],
-        findings=facts.heard(findings, notes),
-        cost=facts.cost(summary, parameters=f"{summary['parameters']:,}"),
         commands=[
             ("translate", f'echoic predict {run} "a text"'),
             ("a whole file", f"echoic predict {run} --input texts.txt --output answers.tsv"),
             ("score it on a test file", f"echoic evaluate {run} test.tsv"),
             ("from Python", f'echoic.load("{show(out, 4096)}").predict(["a text"])[0].translation'),
         ],
-        origin=facts.origin(model, summary),
+        **facts.told(journey, findings, notes, summary),
     )
 
 

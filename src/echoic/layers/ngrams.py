@@ -17,10 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-PRIME = 2**31 - 1
-MULTIPLIERS = (48271, 69621, 16807, 39373, 742938285, 950706376, 1226874159, 62089911)
-"""One a length n, so that an n-gram and a longer one do not collide by design; the generators
-tabulated by L'Ecuyer (1999) for multiplicative congruences modulo 2^31 - 1."""
+from echoic.core.hashing import MULTIPLIERS, PRIME
 
 
 def hashes(ids: Tensor, lengths: Tensor, order: int) -> Tensor:

@@ -21,13 +21,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from echoic.core.config import WIDTH
 from echoic.core.errors import nearest
 from echoic.layers import segments
 from echoic.layers.attention import SCORES, attend, masked_softmax
 from echoic.layers.unroll import valid_steps
-
-WIDTH = {"last": 1, "mean": 1, "max": 1, "concat": 3, "attention": 1}
-"""Output size of each kind, in units of the state's size."""
 
 
 class Pool(nn.Module):

@@ -19,6 +19,11 @@ IDS_FROM = 20
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
+def separator(options: Mapping[str, Any]) -> str | None:
+    """What stands between several labels of a row, by a task's options; None where a row has one."""
+    return options.get("separator", "|") if options.get("several") else None
+
+
 class Unlabelled(Exception):
     """The row has no label."""
 

@@ -16,16 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from echoic.batch.buckets import plan
+from echoic.core.hashing import MULTIPLIERS, PRIME
 from echoic.core.types import pad
 from echoic.kernels.door import Layer
 from echoic.kernels.plain import Array, State
 
 SEGMENTS, TOKENS = 256, 32_768
 """Segments, and tokens with padding, that are read in one call; changes speed and memory, no answer."""
-
-PRIME = 2**31 - 1
-MULTIPLIERS = (48271, 69621, 16807, 39373, 742938285, 950706376, 1226874159, 62089911)
-"""Those of layers/ngrams.py, which says why."""
 
 Kept = dict[str, Array]
 """What pooling needs of each row: `end`, `sum`, `top`, or `energy` and `context`; and their `count` of tokens."""

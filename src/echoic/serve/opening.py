@@ -13,17 +13,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from echoic.core import bundle
-from echoic.core.config import Config, ModelConfig
+from echoic.core.config import WIDTH, Config, ModelConfig
 from echoic.core.errors import BundleError, EchoicError, Unavailable, show
+from echoic.core.hashing import MULTIPLIERS
 from echoic.export.weights import kind_of, recurrences, without_batch_norm, without_kernel
 from echoic.kernels import native
 from echoic.kernels.door import Layer
 from echoic.kernels.plain import Array
-from echoic.serve.network import MULTIPLIERS, LanguageNetwork, Network, Ngrams, Pool
+from echoic.serve.network import LanguageNetwork, Network, Ngrams, Pool
 
 WEIGHTS = "model.safetensors"
-WIDTH = {"last": 1, "mean": 1, "max": 1, "concat": 3, "attention": 1}
-"""Size of the pooled vector, in units of a state's size."""
+VERBS = {"classify": "predicting", "generate": "writing on"}
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -48,7 +48,7 @@ def opened_as(task: str, path: str | Path) -> Iterator[tuple[bundle.Bundle, Conf
     try:
         config = Config.parse(opened.json("config.json"), show(opened.path / "config.json", 300))
         if config.task.kind != task:
-            raise NeedsTorch(f"a model that does {config.task.kind}")
+            raise NeedsTorch(f"{VERBS[task]} by a model that does {config.task.kind}")
         yield opened, config
     except EchoicError:
         raise
