@@ -129,6 +129,8 @@ def load(path: str | Path, device: str = "cpu") -> Model:
     opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
     try:
         model = _open(opened, device)
+    except BundleError as error:
+        raise BundleError(f"{show(opened.path, 300)}: {error}") from None
     except EchoicError:
         raise
     except FOREIGN as error:
@@ -142,7 +144,7 @@ def _open(opened: bundle.Bundle, device: str) -> Model:
     """The model of verified files, still in the memory of the CPU."""
     for name in ("config.json", "model.safetensors"):
         if name not in opened.files:
-            raise BundleError(f"{show(opened.path / name, 300)}: missing")
+            raise BundleError(f"{name}: missing")
     config = Config.parse(opened.json("config.json"), show(opened.path / "config.json", 300))
     config = config.model_copy(update={"device": device})
     task = registry.get("task", config.task.kind).from_files(opened.files, config)

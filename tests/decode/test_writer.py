@@ -78,7 +78,7 @@ def test_a_stop_string_ends_it_and_is_not_shown(stop: list[str]) -> None:
 
 def test_what_might_become_a_stop_string_is_shown_in_the_end() -> None:
     one, _ = writer("codepoints", "The cat", stop=["sat on a"])
-    assert list(one.stream(6)) == [" ", "sat o"]
+    assert [piece for piece in one.stream(6) if piece] == [" ", "sat o"]
 
 
 def test_an_empty_stop_string_stops_nothing() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 
-from echoic.serve.http import Models
+from echoic.serve.models import Models
 from echoic.serve.running import Server, serve
 
 

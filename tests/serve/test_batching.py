@@ -176,3 +176,19 @@ def test_a_client_that_leaves_is_not_worked_for() -> None:
     assert asked(gate, [{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}]) == []
     assert ended == ["cancelled"]
     assert '"status": 499' in log[0]
+
+
+def test_what_has_begun_is_not_refused() -> None:
+    async def work() -> None:
+        batcher = Batcher(most_waiting=1)
+        first = asyncio.create_task(batcher.call(lambda: 1, 0))
+        await asyncio.sleep(0)
+        with pytest.raises(Full):
+            await batcher.call(lambda: 2, 0)
+        going_on = asyncio.create_task(batcher.call(lambda: 3, 0, begun=True))
+        await asyncio.sleep(0)
+        batcher.start()
+        assert (await first, await going_on) == (1, 3)
+        await batcher.stop()
+
+    run(work)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from export.models import language
 from serve.bundles import make, saved
 from serve.clients import Served, serving
 
@@ -22,12 +23,16 @@ EXAMPLES = 1000 if os.environ.get("ECHOIC_DEEP") == "1" else 50
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    place = saved(make("model.bidirectional=false"), tmp_path_factory.mktemp("bundles") / "one")
-    with serving({"one": str(place)}) as found:
+    folder = tmp_path_factory.mktemp("bundles")
+    places = {
+        "one": saved(make("model.bidirectional=false"), folder / "a"),
+        "writer": saved(language(), folder / "b"),
+    }
+    with serving({name: str(place) for name, place in places.items()}) as found:
         yield found
 
 
-@pytest.mark.parametrize("route", ["/v1/predict", "/v1/explain", "/v1/stream"])
+@pytest.mark.parametrize("route", ["/v1/predict", "/v1/explain", "/v1/stream", "/v1/generate"])
 def test_what_is_described_is_what_is_answered(served: Served, route: str) -> None:
     from schemathesis.checks import CHECKS
 

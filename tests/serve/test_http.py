@@ -18,14 +18,14 @@ import pytest
 from echoic.core.errors import BundleError, ConfigError, NotPermitted, Unavailable, UsageError
 from echoic.serve import running
 from echoic.serve.gate import HEADERS
-from echoic.serve.http import Models, named
+from echoic.serve.models import Models, named
 from echoic.serve.predictor import Predictor, open_predictor
 from echoic.serve.running import Patient, bound, serve, token_of
 from serve.bundles import make, saved, texts
 from serve.clients import Served, read_reply, serving
 
 ROUTES = ["/", "/healthz", "/readyz", "/metrics", "/v1/models", "/openapi.json"]
-POSTS = ["/v1/predict", "/v1/explain", "/v1/stream"]
+POSTS = ["/v1/predict", "/v1/explain", "/v1/stream", "/v1/generate"]
 TOKEN = b"a-token-of-many-letters"
 
 
@@ -246,7 +246,7 @@ def test_a_method_that_is_not_there(served: Served) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/../etc/passwd", "/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "/v1/..%5c..%5c", "/%00", "/static/../../x", "//etc/passwd",
-     "/v1/predict/../../x", "/%c0%ae%c0%ae/", "/;/x", "/docs", "/redoc", "/v1/generate"],
+     "/v1/predict/../../x", "/%c0%ae%c0%ae/", "/;/x", "/docs", "/redoc", "/v1/train"],
 )  # fmt: skip
 def test_no_path_leads_out(served: Served, path: str) -> None:
     assert served.raw(served.head(path=path)).status in (400, 404)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from echoic.serve import page as served_page
+from export.models import language
 from serve.bundles import make, saved
 from serve.clients import Served, serving
 
@@ -52,12 +54,18 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(browser: Any, served: Served) -> Iterator[Any]:
+def server() -> str:
+    """The fixture that has it."""
+    return "served"
+
+
+@pytest.fixture
+def page(browser: Any, server: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page, which must end without a dialog, an error or a request to anybody else."""
     context = browser.new_context(locale="en-GB")
     opened = context.new_page()
     wrong: list[str] = []
-    home = f"http://127.0.0.1:{served.port}/"
+    home = f"http://127.0.0.1:{request.getfixturevalue(server).port}/"
     opened.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("dialog", lambda dialog: (wrong.append("a dialog"), dialog.dismiss()))
@@ -113,6 +121,72 @@ def test_both_languages_and_both_lights(page: Any) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     page.reload()
     assert page.locator("#tab-file").inner_text() == "文件"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose models only write."""
+    folder = tmp_path_factory.mktemp("writers")
+    names = {"letters": language(), "others": language("model.cell.kind=gru")}
+    with serving({name: str(saved(model, folder / name)) for name, model in names.items()}) as found:
+        yield found
+
+
+def written(page: Any) -> str:
+    """What stands behind the prompt when it is done."""
+    page.wait_for_function("() => document.getElementById('write-status').textContent.includes('character')")
+    return str(page.evaluate("document.getElementById('written').lastChild.data"))
+
+
+def asked(desk: Served, **how: Any) -> str:
+    body = {"prompt": "ab", "length": 300, "temperature": 0.8, **how}
+    return str(desk.ask("/v1/generate", body).json["continuation"])
+
+
+@pytest.mark.parametrize("server", ["desk"])
+def test_it_writes_on(page: Any, desk: Served) -> None:
+    page.wait_for_selector("#tab-write:visible")
+    assert page.is_hidden("#tab-text")
+    assert page.is_hidden("#tab-file")
+    page.fill("#prompt", "ab")
+    page.press("#prompt", "Control+Enter")
+    assert written(page) == asked(desk)
+    assert page.locator("#written b").inner_text() == "ab"
+    page.click("#another")
+    assert written(page) == asked(desk, seed=1)
+    page.evaluate("knob => { knob.value = 2; knob.oninput(); knob.onchange(); }", page.query_selector("#temperature"))
+    assert page.locator("#degrees").inner_text() == "2.00"
+    assert written(page) == asked(desk, seed=1, temperature=2.0)
+    page.select_option("#model", "others")
+    assert written(page) == asked(desk, seed=1, temperature=2.0, model="others")
+
+
+@pytest.mark.parametrize("server", ["desk"])
+def test_hostile_prompts_are_text(page: Any, desk: Served) -> None:
+    page.fill("#prompt", "\n".join(HOSTILE))
+    page.click("#write")
+    written(page)
+    assert page.locator("#written b").text_content() == page.input_value("#prompt")
+    assert page.locator("#written b *").count() == 0
+
+
+@pytest.mark.parametrize("server", ["desk"])
+def test_writing_is_stopped(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echoic.decode.writer.Writer.stream", lambda self, tokens, at_once: itertools.repeat("x"))
+    page.click("#write")
+    page.wait_for_function("() => document.getElementById('written').textContent.length > 3")
+    assert page.locator("#write").inner_text() == "Stop"
+    page.click("#write")
+    assert page.locator("#write").inner_text() == "Write"
+    monkeypatch.undo()
+    page.click("#write")
+    assert "x" not in written(page)
+
+
+def test_no_tab_to_write_where_nothing_writes(page: Any) -> None:
+    page.fill("#text", "good")
+    words(page, "good")
+    assert page.is_hidden("#tab-write")
 
 
 def test_hostile_strings_are_text(page: Any) -> None:

@@ -31,7 +31,7 @@ def serve(
 
     Ctrl-C finishes what has begun and leaves; a HUP signal reads the models again.
     """
-    from echoic.serve.http import Models, named
+    from echoic.serve.models import Models, named
     from echoic.serve.running import serve as run
     from echoic.serve.running import token_of
 

@@ -64,8 +64,12 @@ def answer(make: Callable[..., Writer], prompt: str, length: int, options: Mappi
         raise UsageError(f"generating knows no option {show(wrong)!r} (known: length, {', '.join(known)})")
     made = make(prompt, **options)
     made.write(length)
-    several = made.texts if len(made.texts) > 1 else None
-    return Generated(text=prompt, continuation=made.texts[0], continuations=several)
+    return record(prompt, made)
+
+
+def record(prompt: str, written: Writer) -> Generated:
+    several = written.texts if len(written.texts) > 1 else None
+    return Generated(text=prompt, continuation=written.texts[0], continuations=several)
 
 
 def unseen(text: TextPreparer, prompt: str) -> list[str]:

@@ -77,16 +77,16 @@ class Writer:
                 if not sample.done:
                     self._add(sample, token, float(row[token]))
 
-    def stream(self, tokens: int) -> Iterator[str]:
-        """The first sample's text in pieces as they settle, `tokens` tokens in all."""
+    def stream(self, tokens: int, at_once: int = 1) -> Iterator[str]:
+        """`tokens` tokens more of every sample, and the first one's text as it settles: a piece, which may be empty,
+        after every `at_once` tokens."""
         (sample, *_), shown = self.samples, 0
-        for _ in range(tokens):
-            self.write(1)
+        for start in range(0, tokens, at_once):
+            self.write(min(at_once, tokens - start))
             end = len(sample.text) if sample.done else settled(sample.text, self.stop)
-            if end > shown:
-                yield sample.text[shown:end]
-                shown = end
-            if sample.done:
+            yield sample.text[shown:end]
+            shown = max(shown, end)
+            if self.done:
                 return
         yield sample.text[shown:]
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from echoic.core.bundle import Bundle
 from echoic.core.config import Config
 from echoic.decode import prompts
 from echoic.decode.prompts import Generated
 from echoic.decode.writer import Writer
 from echoic.prepare.text import TextPreparer
 from echoic.serve.network import LanguageNetwork
-from echoic.serve.opening import WEIGHTS, language_network_of, opened_as
+from echoic.serve.opening import WEIGHTS, NeedsTorch, language_network_of, opened_at
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,15 @@ def open_author(path: str | Path, *, threads: int = 1, int8: bool = False) -> Au
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
     model that runs in torch alone, or is no language model.
     """
-    with opened_as("generate", path) as (opened, config):
-        text, ends = TextPreparer.from_files(opened.files), prompts.read_ends(opened.files)
-        size = len(text.vocabulary)
-        network = language_network_of(config, opened.files[WEIGHTS], size, threads=threads, int8=int8)
+    with opened_at(path) as (opened, config):
+        return author_of(opened, config, threads=threads, int8=int8)
+
+
+def author_of(opened: Bundle, config: Config, *, threads: int = 1, int8: bool = False) -> Author:
+    """The same of a bundle that was read."""
+    if config.task.kind != "generate":
+        raise NeedsTorch(f"writing on by a model that does {config.task.kind}")
+    text, ends = TextPreparer.from_files(opened.files), prompts.read_ends(opened.files)
+    size = len(text.vocabulary)
+    network = language_network_of(config, opened.files[WEIGHTS], size, threads=threads, int8=int8)
     return Author(config, text, ends, network, opened.about)

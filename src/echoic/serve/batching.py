@@ -92,13 +92,16 @@ class Batcher:
         found = await self._wait(Job(cost, _future(), predictor, texts))
         return np.asarray(found)
 
-    async def call(self, function: Callable[[], Any], cost: int) -> Any:
-        """What `function()` returns. Raises Full, TooLate, or what it raises."""
-        return await self._wait(Job(cost, _future(), function=function))
+    async def call(self, function: Callable[[], Any], cost: int, begun: bool = False) -> Any:
+        """What `function()` returns. Raises Full, TooLate, or what it raises. `begun`: it goes on with what had its
+        place already, so it is never Full."""
+        return await self._wait(Job(cost, _future(), function=function), begun)
 
-    async def _wait(self, job: Job) -> Any:
-        if self.waiting and (
-            len(self.waiting) >= self.most_waiting or self.characters + job.cost > self.most_characters
+    async def _wait(self, job: Job, begun: bool = False) -> Any:
+        if (
+            not begun
+            and self.waiting
+            and (len(self.waiting) >= self.most_waiting or self.characters + job.cost > self.most_characters)
         ):
             raise Full("the queue is full", max(1, math.ceil(self._pace * len(self.waiting))))
         self.waiting.append(job)

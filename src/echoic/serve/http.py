@@ -3,6 +3,7 @@
     POST /v1/predict   {"texts": [...], "model"?, "min_confidence"?}   -> {"model", "predictions": [...]}
     POST /v1/explain   {"text", "method"?, "label"?, "model"?}         -> an explanation: occlusion, trace
     POST /v1/stream    {"pieces": [...], "model"?}                     -> {"model", "predictions": [...]}, one a piece
+    POST /v1/generate  {"prompt"?, "length"?, "temperature"?, ..., "model"?} -> the record of `echoic generate`
     GET  /v1/models, /healthz, /readyz, /metrics, /openapi.json, and a page at /
 
 `gate.py` stands before every route, `batching.py` behind those that compute. SIGHUP reads the bundles again.
@@ -13,34 +14,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 
 import echoic
 from echoic.core.errors import DataError, EchoicError, UsageError, show
+from echoic.decode import prompts
 from echoic.decode.answers import Prediction
+from echoic.decode.prompts import Generated
+from echoic.decode.writer import Writer
 from echoic.explain.record import METHODS, Explanation
 from echoic.serve import page
+from echoic.serve.author import Author
 from echoic.serve.batching import Batcher, Refused, TooLate
 from echoic.serve.gate import Gate, Problem, Rules, bug
 from echoic.serve.metrics import Metrics
+from echoic.serve.models import Models, Served
 from echoic.serve.predictor import METHODS as FORWARD
-from echoic.serve.predictor import Predictor, open_predictor
+from echoic.serve.predictor import Predictor
 
 MOST_TEXTS, LONGEST = 64, 100_000
 """Texts of a request; characters of a text."""
 MOST_STEPS = 64
 """Points of an explanation: in a longer text neighbours share one."""
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+LONGEST_PROMPT, MOST_TOKENS, MOST_SAMPLES, MOST_STOPS = 10_000, 2_000, 8, 8
+"""Characters read, tokens written, continuations of one prompt, strings to end before."""
+SLICE = 16
+"""Tokens written in one go: between two, whatever else waits has its turn."""
 
 Text = Annotated[str, Field(max_length=LONGEST)]
 ModelName = Annotated[str | None, Field(description="one of /v1/models; the first, if not given", max_length=64)]
@@ -66,6 +73,20 @@ class Stream(Asked):
     pieces: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
+class Generate(Asked):
+    prompt: Annotated[str, Field(max_length=LONGEST_PROMPT)] = ""
+    length: Annotated[int, Field(ge=0, le=MOST_TOKENS, description="tokens; fewer where a text ends")] = 200
+    temperature: Annotated[float, Field(ge=0.0, le=100.0, description="0: always the likeliest token")] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=10**9, description="0: all")] = 0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    min_p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 1
+    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=MOST_STOPS)] = []
+    stream: Annotated[bool, Field(description="one sample, as JSON lines: its pieces as they are written")] = False
+
+
 class Predictions(BaseModel):
     model: str
     predictions: list[Prediction]
@@ -75,13 +96,17 @@ class Explained(Explanation):
     model: str
 
 
+class Continued(Generated):
+    model: str
+
+
 class About(BaseModel):
     name: str
-    labels: list[str]
+    task: Literal["classify", "generate"]
+    labels: list[str] = Field(description="none where it writes")
     several: bool = Field(description="a text may have several labels, or none")
     streams: bool = Field(description="it answers /v1/stream")
     cell: str
-    pool: str
     kernel: str = Field(description="what computes the recurrence")
 
 
@@ -99,49 +124,15 @@ class Refusal(BaseModel):
     detail: str = Field(description="for people")
 
 
+JSON_LINES = "application/x-ndjson"
+LINES: dict[str, Any] = {"content": {JSON_LINES: {"schema": {"type": "string"}}}}
+"""What /v1/generate answers with `stream`."""
+
 NO: dict[int | str, dict[str, Any]] = {
     each: {"description": what, "content": {"application/problem+json": {"schema": Refusal.model_json_schema()}}}
     for each, what in (("4XX", "refused; try another request"), ("5XX", "not now, or not here"))
 }
 """What any route may answer instead."""
-
-
-@dataclass
-class Models:
-    """Bundles by name. A request takes its predictor once, so that a reload under it changes nothing for it."""
-
-    paths: Mapping[str, str]
-    threads: int = 1
-    int8: bool = False
-    loaded: dict[str, Predictor] = field(default_factory=dict)
-
-    def load(self) -> None:
-        """Opens every bundle, then takes them all at once. Raises what `open_predictor` raises, and changes nothing."""
-        self.loaded = {
-            name: open_predictor(path, threads=self.threads, int8=self.int8) for name, path in self.paths.items()
-        }
-
-    def get(self, name: str | None) -> tuple[str, Predictor]:
-        """(name, predictor); None: the first. Raises Problem."""
-        name = next(iter(self.paths)) if name is None else name
-        if name not in self.loaded:
-            raise Problem(404, "model", f"no model {show(name)!r}; there is {', '.join(self.loaded)}")
-        return name, self.loaded[name]
-
-
-def named(runs: list[str]) -> dict[str, str]:
-    """RUN or NAME=RUN, each -> {name: path}. Raises UsageError for two of one name, or a name that is none."""
-    out: dict[str, str] = {}
-    for run in runs:
-        name, equals, path = run.partition("=")
-        if not equals or not NAME.fullmatch(name):
-            place = Path(run).resolve()
-            stem = place.parent.name if place.name == "bundle" else place.name
-            name, path = re.sub(r"[^a-z0-9._-]", "-", stem.lower()).lstrip("._-")[:64] or "model", run
-        if name in out:
-            raise UsageError(f"two models named {name}: give one another name, as in {name}-2={show(path, 100)}")
-        out[name] = path
-    return out
 
 
 @dataclass
@@ -205,7 +196,7 @@ def _batch_seen(metrics: Metrics, texts: int) -> None:
 def _routes(app: FastAPI, state: State) -> None:
     @app.post("/v1/predict", response_model=Predictions, responses=NO)
     async def predict(asked: Predict) -> Response:
-        name, predictor = state.models.get(asked.model)
+        name, predictor = state.models.get(asked.model, Predictor)
         logits = await state.batcher.logits(predictor, asked.texts)
         found = predictor.records(asked.texts, logits, asked.min_confidence)
         state.metrics.count("echoic_texts_total", len(found), model=name)
@@ -213,7 +204,7 @@ def _routes(app: FastAPI, state: State) -> None:
 
     @app.post("/v1/explain", response_model=Explained, responses=NO)
     async def explain(asked: Explain) -> Response:
-        name, predictor = state.models.get(asked.model)
+        name, predictor = state.models.get(asked.model, Predictor)
         if asked.method not in FORWARD:
             ways = " and ".join(FORWARD)
             raise Problem(501, "method", f"{asked.method} needs torch (echoic explain); a server has {ways}")
@@ -224,7 +215,7 @@ def _routes(app: FastAPI, state: State) -> None:
 
     @app.post("/v1/stream", response_model=Predictions, responses=NO)
     async def stream(asked: Stream) -> Response:
-        name, predictor = state.models.get(asked.model)
+        name, predictor = state.models.get(asked.model, Predictor)
 
         def read() -> list[Prediction]:
             feeding, out = predictor.stream(), []
@@ -235,6 +226,21 @@ def _routes(app: FastAPI, state: State) -> None:
 
         found = await state.batcher.call(read, sum(map(len, asked.pieces)))
         return _json({"model": name, "predictions": [each.model_dump(exclude_defaults=True) for each in found]})
+
+    @app.post("/v1/generate", response_model=Continued, responses={200: LINES, **NO})
+    async def generate(asked: Generate) -> Response:
+        name, author = state.models.get(asked.model, Author)
+        if asked.stream and asked.samples > 1:
+            raise UsageError(f"stream: one sample is written at a time, not {asked.samples}")
+        how = asked.model_dump(exclude={"model", "prompt", "length", "stream"})
+        writer = await state.batcher.call(lambda: author.writer(asked.prompt, **how), len(asked.prompt))
+        state.metrics.count("echoic_prompts_total", model=name)
+        pieces = _written(state.batcher, writer, asked.length)
+        if asked.stream:
+            return StreamingResponse(_lines(pieces), media_type=JSON_LINES)
+        async for _ in pieces:
+            pass
+        return _json({"model": name, **prompts.record(asked.prompt, writer).model_dump(exclude_defaults=True)})
 
     @app.get("/v1/models", response_model=Listed, responses=NO)
     async def models() -> Response:
@@ -259,42 +265,67 @@ def _routes(app: FastAPI, state: State) -> None:
         return Response(page.HTML, media_type="text/html", headers={"content-security-policy": page.POLICY})
 
 
-def _about(name: str, predictor: Predictor) -> About:
-    model = predictor.config.model
+async def _written(batcher: Batcher, writer: Writer, length: int) -> AsyncIterator[str]:
+    """The first sample's text in pieces; all samples are written. Raises Refused."""
+    stream = writer.stream(length, SLICE)
+    while (piece := await batcher.call(lambda: next(stream, None), 0, begun=True)) is not None:
+        yield piece
+
+
+async def _lines(pieces: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    """{"piece"} a line; the last is {"end": true}, or the problem that came between."""
+    try:
+        async for piece in pieces:
+            if piece:
+                yield _bytes({"piece": piece}) + b"\n"
+        yield b'{"end": true}\n'
+    except Refused as error:
+        yield _problem_of(error).body() + b"\n"
+
+
+def _about(name: str, served: Served) -> About:
+    model, classifies = served.config.model, isinstance(served, Predictor)
     return About(
         name=name,
-        labels=predictor.names,
-        several=predictor.several,
-        streams=not model.bidirectional,
+        task="classify" if classifies else "generate",
+        labels=served.names if isinstance(served, Predictor) else [],
+        several=isinstance(served, Predictor) and served.several,
+        streams=classifies and not model.bidirectional,
         cell=model.cell.kind,
-        pool=model.pool,
-        kernel=predictor.kernel[0],
+        kernel=served.kernel[0],
     )
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    return Response(body, status, media_type="application/json")
+    return Response(_bytes(value), status, media_type="application/json")
 
 
-async def _problem(_: Request, error: Exception) -> Response:
-    """Whatever a route raised, as a problem."""
+def _bytes(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _problem_of(error: Exception) -> Problem:
+    """Whatever a route raised. Raises it again where it is a bug."""
     match error:
         case Problem():
-            problem = error
+            return error
         case Refused():
-            code = "slow" if isinstance(error, TooLate) else "full"
-            status = 503 if isinstance(error, TooLate) else 429
-            problem = Problem(status, code, str(error), retry_after=str(error.after))
+            code, status = ("slow", 503) if isinstance(error, TooLate) else ("full", 429)
+            return Problem(status, code, str(error), retry_after=str(error.after))
         case RequestValidationError():
-            problem = Problem(422, "invalid", _what_is_wrong(error))
+            return Problem(422, "invalid", _what_is_wrong(error))
         case HTTPException():
             problem = Problem(error.status_code, "route", str(error.detail))
             problem.headers |= {name.lower(): value for name, value in (error.headers or {}).items()}
+            return problem
         case DataError() | UsageError():
-            problem = Problem(422, "invalid", str(error))
+            return Problem(422, "invalid", str(error))
         case _:
             raise error
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    problem = _problem_of(error)
     return Response(problem.body(), problem.status, problem.headers, "application/problem+json")
 
 

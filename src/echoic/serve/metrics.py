@@ -11,6 +11,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 COUNTERS = {
     "echoic_requests_total": "Requests, by route and status.",
     "echoic_texts_total": "Texts answered, by model.",
+    "echoic_prompts_total": "Prompts written on, by model.",
     "echoic_batches_total": "Batches computed.",
     "echoic_batch_texts_total": "Texts in those batches.",
     "echoic_reloads_total": "Reloads, by result.",

@@ -23,7 +23,6 @@ from echoic.kernels.plain import Array
 from echoic.serve.network import LanguageNetwork, Network, Ngrams, Pool
 
 WEIGHTS = "model.safetensors"
-VERBS = {"classify": "predicting", "generate": "writing on"}
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -37,9 +36,9 @@ class NeedsTorch(Unavailable):
 
 
 @contextmanager
-def opened_as(task: str, path: str | Path) -> Iterator[tuple[bundle.Bundle, Config]]:
-    """The bundle at `path`, or in the run folder there, and its configuration. Raises BundleError if a bit is wrong,
-    NeedsTorch if the model does something else; what goes wrong inside the `with` is a BundleError too."""
+def opened_at(path: str | Path) -> Iterator[tuple[bundle.Bundle, Config]]:
+    """The bundle at `path`, or in the run folder there, and its configuration. Raises BundleError if a bit is wrong;
+    what goes wrong inside the `with` is a BundleError too."""
     inside = Path(path) / "bundle"
     opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
     for name in ("config.json", WEIGHTS):
@@ -47,9 +46,9 @@ def opened_as(task: str, path: str | Path) -> Iterator[tuple[bundle.Bundle, Conf
             raise BundleError(f"{show(opened.path / name, 300)}: missing")
     try:
         config = Config.parse(opened.json("config.json"), show(opened.path / "config.json", 300))
-        if config.task.kind != task:
-            raise NeedsTorch(f"{VERBS[task]} by a model that does {config.task.kind}")
         yield opened, config
+    except BundleError as error:
+        raise BundleError(f"{show(opened.path, 300)}: {error}") from None
     except EchoicError:
         raise
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:  # files that echoic did not write

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from echoic.core.bundle import Bundle
 from echoic.core.config import Config
 from echoic.core.errors import UsageError, nearest, show
 from echoic.core.types import EMPTY, UNKNOWN
@@ -25,7 +26,7 @@ from echoic.explain.record import Explanation, Token, labels_that_led, turns
 from echoic.prepare.labels import Labels
 from echoic.prepare.text import TextPreparer
 from echoic.serve.network import Network
-from echoic.serve.opening import WEIGHTS, network_of, opened_as
+from echoic.serve.opening import WEIGHTS, NeedsTorch, network_of, opened_at
 
 if TYPE_CHECKING:
     from echoic.serve.stream import Stream
@@ -168,11 +169,18 @@ def open_predictor(path: str | Path, *, threads: int = 1, int8: bool = False) ->
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
     model that runs in torch alone.
     """
-    with opened_as("classify", path) as (opened, config):
-        text, labels = TextPreparer.from_files(opened.files), Labels.from_files(opened.files)
-        thresholds = read_thresholds(opened.files, len(labels.names))
-        sizes = len(text.vocabulary), len(labels.names)
-        network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
+    with opened_at(path) as (opened, config):
+        return predictor_of(opened, config, threads=threads, int8=int8)
+
+
+def predictor_of(opened: Bundle, config: Config, *, threads: int = 1, int8: bool = False) -> Predictor:
+    """The same of a bundle that was read."""
+    if config.task.kind != "classify":
+        raise NeedsTorch(f"predicting by a model that does {config.task.kind}")
+    text, labels = TextPreparer.from_files(opened.files), Labels.from_files(opened.files)
+    thresholds = read_thresholds(opened.files, len(labels.names))
+    sizes = len(text.vocabulary), len(labels.names)
+    network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
     return Predictor(config, text, labels, thresholds, network, opened.about)
 
 

@@ -28,7 +28,8 @@ from echoic.core.errors import (
     show,
 )
 from echoic.serve.gate import HEADER_BYTES, Problem, Rules
-from echoic.serve.http import Application, Models, application
+from echoic.serve.http import Application, application
+from echoic.serve.models import Models
 
 HEADER_SECONDS, WRITE_SECONDS, LEAVE_SECONDS = 10.0, 30.0, 10
 SHORTEST_TOKEN = 16
