@@ -15,6 +15,8 @@ from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
@@ -90,12 +92,14 @@ def walk_through(c: Any, rng: Any) -> None:
         os.environ["ECHOIC_ISA"] = name
         native.isa.cache_clear()
         for int8 in (False, True)[: 1 + (not c.p.double)]:
-            layer = c.layer(threads=rng.choice([1, 2, 3]), int8=int8)
+            known = c.x[:, 0].copy() if c.p.steps else None
+            layer = c.layer(threads=rng.choice([1, 2, 3]), int8=int8, known=known)
             check(c, *layer.run(c.x, c.lengths, c.state), allowed=0.2 if int8 else None)
             if c.p.batch and c.p.steps and len(c.weights) == 1:
                 stepper, state = layer.stepper(c.p.batch), None
                 for step in range(min(3, c.p.steps)):
                     _, state = stepper.step(c.x[:, step], state)
+                stepper.step(np.arange(c.p.batch), state)
     del os.environ["ECHOIC_ISA"]
     native.isa.cache_clear()
 

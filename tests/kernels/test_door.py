@@ -186,6 +186,49 @@ def test_steps_are_the_time_loop_and_whole_is_split(on: Any, p: Problem, isa: st
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("batch", "int8"), [(1, False), (3, False), (1, True), (3, True)])
+@pytest.mark.parametrize("kind", native.KINDS)
+def test_steps_by_number_are_steps_by_vector(on: Any, kind: str, batch: int, int8: bool, isa: str) -> None:
+    on(isa)
+    c = case(Problem(kind, batch=batch, steps=5, features=7, hidden=19, ragged=False, double=not int8))
+    known = np.concatenate([c.x[:, step] for step in range(5)])
+    layer = c.layer(int8=int8, known=known)
+    mine = theirs = None
+    for step in range(5):
+        y, mine = layer.step(np.arange(step * batch, (step + 1) * batch), mine)
+        wanted, theirs = layer.step(c.x[:, step], theirs)
+        np.testing.assert_allclose(y, wanted, atol=1e-6 if int8 else 1e-13)
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6 if int8 else 1e-13)
+    for wrong in (-1, 5 * batch, 2**62):
+        with pytest.raises(IndexError):
+            layer.step(np.full(batch, wrong), mine)
+    for nothing in (np.zeros(batch, np.int32), np.zeros((batch, 1), np.int64), np.zeros(batch), [0] * batch):
+        with pytest.raises((TypeError, ValueError)):
+            layer.step(nothing, mine)
+    with pytest.raises(IndexError):
+        c.layer().step(np.zeros(batch, np.int64))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_threads_that_step_one_layer_do_not_meet(on: Any, isa: str) -> None:
+    on(isa)
+    c = case(Problem("lstm", batch=1, steps=200, features=7, hidden=19, ragged=False))
+    layer = c.layer()
+
+    def alone(sign: float) -> np.ndarray:
+        state = None
+        for step in range(200):
+            y, state = layer.step(sign * c.x[:, step], state)
+        return y
+
+    wanted = {sign: alone(sign) for sign in (1.0, -1.0)}
+    with ThreadPoolExecutor(4) as pool:
+        for sign, found in zip([1.0, -1.0] * 4, pool.map(alone, [1.0, -1.0] * 4), strict=True):
+            np.testing.assert_array_equal(found, wanted[sign])
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("kind", native.KINDS)
 def test_steps_in_place_are_the_same_steps(on: Any, kind: str, batch: int, isa: str) -> None:

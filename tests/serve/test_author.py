@@ -14,6 +14,7 @@ from safetensors.numpy import load, save
 from echoic.core import bundle
 from echoic.core.errors import BundleError, UsageError
 from echoic.model import Model
+from echoic.serve import opening
 from echoic.serve.author import Author, open_author
 from echoic.serve.opening import NeedsTorch
 from echoic.serve.predictor import open_predictor
@@ -44,9 +45,14 @@ def both(place: Path, *settings: str, **how: Any) -> tuple[Model, Author]:
     return model, open_author(place / "b", **how)
 
 
+@pytest.mark.parametrize("known", [opening.KNOWN, 0])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_same_text_from_the_same_seed(name: str, tmp_path: Path) -> None:
+def test_the_same_text_from_the_same_seed(
+    name: str, known: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "KNOWN", known)
     model, author = both(tmp_path, *MODELS[name])
+    assert bool(author.network.layers[0].knows) == bool(known)
     step = model.task.step(model.network)
     ids, before, mine = np.array([[2, 5, 6], [2, 7, 3]]), None, None
     for _ in range(3):

@@ -108,19 +108,20 @@ def choose(logits: np.ndarray, seen: np.ndarray, how: How, draws: Sequence[np.ra
 
 def penalised(logits: np.ndarray, seen: np.ndarray, how: How) -> np.ndarray:
     """(S, V) float64: the logits after the penalty, -inf where a token is forbidden."""
-    scores = np.asarray(logits, np.float64)
+    scores = np.array(logits, np.float64)
     if how.repetition_penalty != 1:
         penalty = np.where(scores > 0, 1 / how.repetition_penalty, how.repetition_penalty)
         scores = np.where(seen, scores * penalty, scores)
-    if how.forbidden:
-        scores = scores.copy()
-        scores[:, list(how.forbidden)] = -np.inf
+    for token in how.forbidden:
+        scores[:, token] = -np.inf
     return scores
 
 
 def probabilities(scores: np.ndarray, how: How) -> np.ndarray:
     """Scores (S, V) -> probabilities (S, V) of what temperature, top-k, top-p and min-p leave; T above 0."""
     p = softmax(scores / how.temperature)
+    if how.top_k == 0 and how.top_p == 1 and how.min_p == 0:
+        return p
     if 0 < how.top_k < p.shape[1]:
         least = np.partition(p, -how.top_k, axis=1)[:, -how.top_k, None]
         p = np.where(p >= least, p, 0.0)
@@ -136,8 +137,10 @@ def probabilities(scores: np.ndarray, how: How) -> np.ndarray:
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    exp = np.exp(scores - scores.max(1, keepdims=True))
-    return np.asarray(exp / exp.sum(1, keepdims=True))
+    p: np.ndarray = scores - np.maximum.reduce(scores, 1, keepdims=True)
+    np.exp(p, out=p)
+    p /= np.add.reduce(p, 1, keepdims=True)
+    return p
 
 
 def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:

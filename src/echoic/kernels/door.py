@@ -2,8 +2,8 @@
 
     layer = Layer("gru_after", weights)         packed once; weights under torch's names, gates in torch's order
     y, last = layer.run(x, lengths)             a ragged batch: no padded step is computed
-    stepper = layer.stepper()                   one step at a time, the state in the caller's hands
-    y, state = stepper.step(x, state)
+    y, state = layer.step(x, state)             one step, the state in the caller's hands
+    stepper = layer.stepper()                   the same in place, for who counts microseconds
 
 `kernel` and `why` say what computes: the native core, or, where there is none, NumPy (plain.py), which is
 slow and is warned of. With int8=True weights and vectors are quantised to eight bits (plain.py says how),
@@ -13,6 +13,7 @@ which reads a quarter of the memory; the gates' functions stay in float32.
 from __future__ import annotations
 
 import operator
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,6 +41,8 @@ class Layer:
     int8: eight bits, of float32 weights alone.
     threads: at most so many work at a call. More than one meet at every step of a sequence, which is slow where
         other work keeps a core busy: so one, unless somebody who knows says more.
+    known: (N, D), inputs that come again and again, as the vectors of a small vocabulary do. What they add to the
+        gates, (N, G*H), is kept, and `step` takes their numbers.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Layer:
         *,
         int8: bool = False,
         threads: int = 1,
+        known: Array | None = None,
     ) -> None:
         """Raises TypeError or ValueError where weights are not those of such a layer, ConfigError for a
         wrong ECHOIC_ISA."""
@@ -71,6 +75,11 @@ class Layer:
             warnings.warn(f"NumPy computes this layer, slowly: {why_not}", RuntimeWarning, stacklevel=2)
         make: Any = _Native if why_not is None else plain.Predictor
         self._predictors = [make(kind, each, reverse) for each, reverse in zip(checked, (False, True), strict=False)]
+        self.knows = 0 if known is None else len(known)
+        if known is not None:
+            for each in self._predictors:
+                each.know(_dense(known, "known", self.dtype, (None, self.features)))
+        self._here = threading.local()
 
     @property
     def fields(self) -> int:
@@ -90,6 +99,18 @@ class Layer:
         done = [each.run(x, lengths, first, self.threads) for each, first in zip(self._predictors, states, strict=True)]
         y = done[0][0] if len(done) == 1 else np.concatenate([each for each, _ in done], axis=2)
         return y, [last for _, last in done]
+
+    def step(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+        """One step of a layer in one direction: x (B, D), or (B,) int64 numbers of the `known` inputs; state (h,) or
+        (h, c), (B, H) each, None: zeros -> (y (B, H), the state after), as `Stepper.step`. On one thread, whatever
+        `threads` says.
+
+        Raises TypeError for another dtype, ValueError for another shape, IndexError for a number that is none."""
+        batch = len(x)
+        if getattr(self._here, "batch", None) != batch:
+            self._here.batch, self._here.stepper = batch, self.stepper(batch)
+        stepper: Stepper = self._here.stepper
+        return stepper.step(x, state)
 
     def stepper(self, batch: int = 1) -> Stepper:
         """For `batch` rows, which take their steps together."""
@@ -119,7 +140,8 @@ class Stepper:
         self._x: Array = made.x
         self._h: Array = made.h
         self._c: Array | None = made.c
-        self._advance = made.step
+        self._ids: Array = made.ids
+        self._advance, self._advance_known = made.step, made.step_known
 
     @property
     def x(self) -> Array:
@@ -143,10 +165,15 @@ class Stepper:
         return self._advance
 
     def step(self, x: Array, state: State | None = None) -> tuple[Array, State]:
-        """x (B, D), state (h,) or (h, c), None: zeros -> (y (B, H), the state after), new arrays; y is the
-        state's h. Raises TypeError for another dtype and ValueError for another shape."""
+        """x (B, D) or (B,) numbers of known inputs, state (h,) or (h, c), None: zeros -> (y (B, H), the state after),
+        new arrays; y is the state's h. Raises TypeError for another dtype, ValueError for another shape and
+        IndexError for a number that is none."""
         h, c = self._h, self._c
-        _put(self._x, x, "x")
+        numbers = getattr(x, "ndim", 2) == 1
+        if numbers:
+            _put(self._ids, x, "x")
+        else:
+            _put(self._x, x, "x")
         if state is None:
             h.fill(0)
             if c is not None:
@@ -157,7 +184,10 @@ class Stepper:
             _put(h, state[0], "h")
             if c is not None:
                 _put(c, state[1], "c")
-        self._advance()
+        if numbers:
+            self._advance_known()
+        else:
+            self._advance()
         y = h.copy()
         return y, ((y,) if c is None else (y, c.copy()))
 
@@ -187,6 +217,9 @@ class _Native:
         places = [_address(x), *first, _address(y), *(*map(_address, last), 0)[:2]]
         self.core.run(batch, steps, _address(lengths), threads, places)
         return y, last
+
+    def know(self, x: Array) -> None:
+        self.core.know(len(x), _address(x))
 
     def stepper(self, batch: int) -> Any:
         return self.core.stepper(batch)

@@ -69,6 +69,7 @@ class Predictor:
         self.hidden, self.features = weights["hidden"], weights["features"]
         none = np.zeros(rows, self.dtype)
         self.bias_ih, self.bias_hh = weights.get("bias_ih", none), weights.get("bias_hh", none)
+        self.known = np.empty((0, rows), self.dtype)
         self.peepholes = [weights.get(f"weight_p{gate}") for gate in "ifo"]
 
     def run(self, x: Array, lengths: Array | None, state: State | None, threads: int = 1) -> tuple[Array, State]:
@@ -85,6 +86,10 @@ class Predictor:
             y[rows, at] = last[0][rows]
         return y, last
 
+    def know(self, x: Array) -> None:
+        """The products of x (N, D), for `Stepper.step_known`."""
+        self.known = self.added(x)
+
     def stepper(self, batch: int) -> Stepper:
         return Stepper(self, batch)
 
@@ -92,10 +97,18 @@ class Predictor:
         fields = 2 if self.cell == "lstm" else 1
         return tuple(np.zeros((batch, self.hidden), self.dtype) for _ in range(fields))
 
-    def step(self, x: Array, state: State) -> State:
-        """The cell's page (cells/): x (B, D)."""
+    def added(self, x: Array) -> Array:
+        """What x (B, D) adds to the gates (B, G*H)."""
         with np.errstate(invalid="ignore", over="ignore"):
-            a = times(x, self.w) + self.bias_ih
+            a: Array = times(x, self.w) + self.bias_ih
+            return a
+
+    def step(self, x: Array, state: State) -> State:
+        return self.gated(self.added(x), state)
+
+    def gated(self, a: Array, state: State) -> State:
+        """The cell's page (cells/) after the input's product a (B, G*H)."""
+        with np.errstate(invalid="ignore", over="ignore"):
             if self.cell == "lstm":
                 return self._lstm(a, *state)
             return (self._gru(a, state[0]) if self.cell == "gru" else self._rnn(a, state[0]),)
@@ -138,8 +151,17 @@ class Stepper:
     def __init__(self, predictor: Predictor, batch: int) -> None:
         self.predictor, self.state = predictor, predictor.zeros(batch)
         self.x = np.zeros((batch, predictor.features), predictor.dtype)
+        self.ids = np.zeros(batch, np.int64)
         self.h, self.c = (*self.state, None)[:2]
 
     def step(self) -> None:
-        for field, new in zip(self.state, self.predictor.step(self.x, self.state), strict=True):
+        self._take(self.predictor.step(self.x, self.state))
+
+    def step_known(self) -> None:
+        if (self.ids < 0).any():
+            raise IndexError("no input of that number is known")
+        self._take(self.predictor.gated(self.predictor.known[self.ids], self.state))
+
+    def _take(self, after: State) -> None:
+        for field, new in zip(self.state, after, strict=True):
             field[...] = new

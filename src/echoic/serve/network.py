@@ -219,9 +219,20 @@ class LanguageNetwork:
 
     def step(self, ids: Array, before: Sequence[list[State]] | None) -> tuple[Array, list[list[State]]]:
         """(S, T) ids and the states before them -> ((S, V) logits after the last of them, the states)."""
-        y, after = run(self.layers, self.embedding[ids], None, before)
-        h = y[:, -1] if self.project is None else y[:, -1] @ self.project.T
-        return self.logits(h), after
+        if ids.shape[1] == 1 and before is not None:
+            h, after = self._one(ids[:, 0], before)
+        else:
+            y, after = run(self.layers, self.embedding[ids], None, before)
+            h = y[:, -1]
+        return self.logits(h if self.project is None else h @ self.project.T), after
+
+    def _one(self, ids: Array, before: Sequence[list[State]]) -> tuple[Array, list[list[State]]]:
+        """(S,) ids -> ((S, H), the states): the short way, as it is taken for every token written."""
+        x, after = ids if self.layers[0].knows else self.embedding[ids], []
+        for layer, (state,) in zip(self.layers, before, strict=True):
+            x, state = layer.step(x, state)
+            after.append([state])
+        return x, after
 
     def logits(self, h: Array) -> Array:
         """(S, K) -> (S, V); with cuts they are log probabilities."""

@@ -24,6 +24,9 @@ from echoic.serve.network import LanguageNetwork, Network, Ngrams, Pool
 
 WEIGHTS = "model.safetensors"
 
+KNOWN = 8 << 20
+"""Bytes: of a vocabulary so small, letters as a rule, what each token adds to the gates is kept."""
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -96,8 +99,10 @@ def language_network_of(
     _require_shapes(tensors, shapes)
     out = (tensors["embed.weight"], tensors["bias"]) if tied else (tensors["out.weight"], tensors["out.bias"])
     clusters = (tensors["clusters.weight"], tensors["clusters.bias"]) if cuts else None
-    layers = _layers(model, kind, tensors, threads, int8)
-    return LanguageNetwork(tensors["embed.weight"], layers, tensors.get("project.weight"), out, cuts, clusters)
+    embedding = tensors["embed.weight"]
+    small = vocabulary * native.GATES[native.KINDS.index(kind)] * model.hidden * embedding.itemsize <= KNOWN
+    layers = _layers(model, kind, tensors, threads, int8, embedding if small else None)
+    return LanguageNetwork(embedding, layers, tensors.get("project.weight"), out, cuts, clusters)
 
 
 def _kind(model: ModelConfig) -> str:
@@ -121,11 +126,22 @@ def _require_shapes(tensors: Mapping[str, Array], shapes: Shapes) -> None:
         _require_fit(name, tensors.get(name), shapes.get(name))
 
 
-def _layers(model: ModelConfig, kind: str, tensors: Mapping[str, Array], threads: int, int8: bool) -> list[Layer]:
+def _layers(
+    model: ModelConfig,
+    kind: str,
+    tensors: Mapping[str, Array],
+    threads: int,
+    int8: bool,
+    known: Array | None = None,
+) -> list[Layer]:
+    """`known`: what the first layer reads."""
     folded = recurrences(model, without_batch_norm(model, tensors))
     with warnings.catch_warnings():  # `kernel` says it
         warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
-        return [Layer(kind, *(each.weights for each in both), threads=threads, int8=int8) for both in folded]
+        return [
+            Layer(kind, *(each.weights for each in both), threads=threads, int8=int8, known=None if place else known)
+            for place, both in enumerate(folded)
+        ]
 
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -18,7 +18,7 @@ template <class T> T* at(Address address) { return reinterpret_cast<T*>(address)
 
 // What Python holds; a stepper holds its predictor too.
 template <class real> struct HeldPredictor {
-  std::shared_ptr<const Predictor<real>> predictor;
+  std::shared_ptr<Predictor<real>> predictor;
 };
 template <class real> struct HeldStepper {
   std::shared_ptr<const Predictor<real>> predictor;
@@ -57,9 +57,15 @@ template <class real> void add(nb::module_& m, const char* predictor, const char
         self.predictor->run({B, T, at<const int64_t>(lengths), threads, at<const real>(a[0]), at<const real>(a[1]),
                              at<const real>(a[2]), at<real>(a[3]), at<real>(a[4]), at<real>(a[5])});
       }, "B, T, lengths, threads, (x, h0, c0, y, h, c): see Predictor::Rows in predict.h.")
+      .def("know", [](const Predicts& self, int64_t N, Address x) { self.predictor->know(at<const real>(x), N); }, "N, x: see predict.h.")
       .def("stepper", [](const Predicts& self, int64_t B) { return Steps{self.predictor, self.predictor->stepper(B)}; });
   nb::class_<Steps>(m, stepper)
       .def("step", [](const Steps& self) { self.stepper->step(); })  // in microseconds: the interpreter is not let go
+      .def("step_known", [](const Steps& self) { self.stepper->step_known(); })
+      .def_prop_ro("ids", [](nb::handle self) {
+        const Stepper<real>& s = *nb::cast<const Steps&>(self).stepper;
+        return nb::cast(nb::ndarray<nb::numpy, int64_t, nb::ndim<1>>(s.ids, {size_t(s.B)}, self));
+      })
       .def_prop_ro("x", [](nb::handle self) {
         const Stepper<real>& s = *nb::cast<const Steps&>(self).stepper;
         return shown(self, s.x, size_t(s.B), size_t(s.D), s.D);

@@ -28,15 +28,22 @@ template <class real> class Stepper {
   virtual ~Stepper() = default;
   // x_t and the state before in x, h and c give the state after in h and c. One caller at a time.
   virtual void step() = 0;
+  // The same where row i reads the input numbered ids[i] of Predictor::know. Throws std::out_of_range.
+  virtual void step_known() = 0;
 
   int64_t B, D, H;
   int64_t stride;  // elements from one row of h, or of c, to the next
   real *x, *h, *c;  // (B, D) dense, (B, stride), (B, stride), c null where the cell has no memory; 0 at first
+  int64_t* ids;     // (B); 0 at first
 };
 
 template <class real> class Predictor {
  public:
   virtual ~Predictor() = default;
+
+  // Keeps what the N inputs x (N, D) add to the gates: N * G*H numbers, so that a step need not read W. Once, while
+  // the predictor is made.
+  virtual void know(const real* x, int64_t N) = 0;
 
   // B rows of at most T steps, on at most `threads` threads. Any number of callers at once.
   struct Rows {

@@ -4,6 +4,7 @@
 // units of a step and meet after each product. A row that is alone is multiplied by gemv.h.
 #pragma once
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "driver.h"
@@ -170,6 +171,18 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
       }
   }
 
+  void know(const T* x, int64_t N) override {
+    Buffer<T> known(N * P::input * Hp_);
+    Scratch scratch = weights_.scratch(N);
+    weights_.input(
+        N, [&](int64_t i) { return x + i * s_.D; }, 0, vectors_, scratch,
+        [&](int64_t i, int64_t v, const vec<T>(&sums)[P::input]) {
+          for (int g = 0; g < P::input; g++)
+            store(known.data() + (i * P::input + g) * Hp_ + v * L, sums[g] + load(biases_.data() + g * Hp_ + v * L));
+        });
+    known_ = std::move(known), N_ = N;
+  }
+
   void run(const Rows& r) const override {
     if (r.B == 1) return run_one(r);
     if constexpr (std::is_same_v<Weights, Dense<T, Cell>>) run_together(r);
@@ -191,7 +204,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
   // `steps` steps of one row, or one step of `rows` rows: x_i is at x + i * x_next, and y_i is to go to y + i * y_next.
   struct Path {
     int64_t rows, steps;
-    const T* x;
+    const T* x;  // or null: what the inputs add stands in the gates
     int64_t x_next;
     T* y;  // or null
     int64_t y_next;
@@ -200,16 +213,27 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
   struct Single final : Stepper<T> {
     const Steps& layer;
     Buffer<T> input;
+    std::vector<int64_t> numbers;
     Work work;
     Scratch scratch;
     Meeting nobody;
 
-    Single(const Steps& s, int64_t rows) : layer(s), input(std::max<int64_t>(1, rows * s.s_.D), true), work(s, rows, 1), scratch(s.weights_.scratch(rows)) {
+    Single(const Steps& s, int64_t rows)
+        : layer(s), input(std::max<int64_t>(1, rows * s.s_.D), true), numbers(size_t(rows)), work(s, rows, 1), scratch(s.weights_.scratch(rows)) {
       this->B = rows, this->D = s.s_.D, this->H = s.s_.H, this->stride = s.Hp_;
-      this->x = input.data(), this->h = work.h[0].data(), this->c = work.c.data();
+      this->x = input.data(), this->h = work.h[0].data(), this->c = work.c.data(), this->ids = numbers.data();
     }
-    void step() override {
-      layer.advance({this->B, 1, this->x, this->D, nullptr, 0}, work, scratch, 0, layer.vectors_, nobody);
+    void step() override { reads(this->x); }
+    void step_known() override {
+      const int64_t size = P::input * layer.Hp_;
+      for (int64_t id : numbers)
+        if (id < 0 || id >= layer.N_) throw std::out_of_range("no input of that number is known");
+      for (int64_t i = 0; i < this->B; i++)
+        std::memcpy(work.gates.data() + i * layer.gate_stride_, layer.known_.data() + numbers[size_t(i)] * size, size_t(size) * sizeof(T));
+      reads(nullptr);
+    }
+    void reads(const T* x) {
+      layer.advance({this->B, 1, x, this->D, nullptr, 0}, work, scratch, 0, layer.vectors_, nobody);
       std::memcpy(this->h, work.h[1].data(), size_t(this->B * this->stride) * sizeof(T));
     }
   };
@@ -219,7 +243,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
   void advance(const Path& p, Work& w, Scratch& scratch, int64_t first, int64_t last, Meeting& meeting) const {
     for (int64_t begin = 0; begin < p.steps; begin += steps_at_once) {
       const int64_t count = std::min(steps_at_once, p.steps - begin);
-      weights_.input(
+      if (p.x) weights_.input(
           p.rows * count, [&](int64_t i) { return p.x + (begin + i) * p.x_next; }, first, last, scratch,
           [&](int64_t i, int64_t v, const vec<T>(&sums)[P::input]) {
             for (int g = 0; g < P::input; g++)
@@ -329,7 +353,8 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
   LayerShape s_;
   int64_t Hp_, vectors_, gate_stride_;
   Weights weights_;
-  Buffer<T> biases_, peephole_[3];
+  Buffer<T> biases_, peephole_[3], known_;  // known_: (N, inputs' gates, Hp)
+  int64_t N_ = 0;
 };
 
 }  // namespace echoic::ECHOIC_ISA
