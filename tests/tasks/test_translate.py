@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,7 @@ KINDS = [
     ("task.attention=none", "task.tied=false"),
     ("task.vocabulary=separate", "model.layers=2", "model.bidirectional=false"),
     ("task.input_feeding=true", "model.variational=0"),
+    ("task.copying=true", "task.coverage=1", "task.sampled=0.5"),
 ]
 
 
@@ -132,6 +134,82 @@ def test_the_loss_that_is_learned_is_the_one_that_is_scored() -> None:
     wanted, tokens = task.loss(outputs, batch)
     assert count == tokens == sum(len(str(e.target).split()) + 1 for e in VALID)
     assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+
+
+def test_copying_mixes_what_is_written_with_what_is_read() -> None:
+    """p(w) = g softmax_w + (1 - g) (attention on the places where w stands), by hand, and it is a distribution."""
+    journey = fitted(*KINDS[5])
+    network = journey.model.network
+    draws = torch.Generator().manual_seed(0)
+    states = torch.randn(3, network.join.in_features, generator=draws)
+    weights = torch.rand(3, 4, generator=draws).softmax(1)
+    sources = torch.tensor([[5, 6, 5, 0], [4, 4, 4, 4], [7, 8, 9, 3]])
+    with torch.inference_mode():
+        found = network.logits(states, weights, sources).exp()
+        torch.testing.assert_close(found.sum(1), torch.ones(3))
+        gate = network.copy(states).sigmoid()[:, 0]
+        plain = network.logits(states, None, sources).softmax(1)
+    for i in range(3):
+        for token in range(len(network.bias)):
+            copied = sum(float(weights[i, j]) for j in range(4) if sources[i, j] == token)
+            wanted = float(gate[i] * plain[i, token] + (1 - gate[i]) * copied)
+            assert float(found[i, token]) == pytest.approx(wanted, rel=1e-4, abs=1e-7)
+
+
+def test_coverage_costs_what_is_attended_to_again() -> None:
+    """The loss with it, less the loss without, is the sum of min(a, what it had before), by hand."""
+    journey = fitted()
+    task, network = journey.model.task, journey.model.network
+    batch = task.collate(task.encode(VALID), np.arange(len(VALID)))
+    paying = dataclasses.replace(task, options=task.options.model_copy(update={"coverage": 3.0}))
+    (dear, count), (cheap, _) = (each.learn(network, batch, None, {}) for each in (paying, task))
+    sources, lengths, targets, _, predicted = parted(torch.from_numpy(batch.inputs), torch.from_numpy(batch.lengths))
+    with torch.inference_mode():
+        _, weights = network.decode(network.read(sources, lengths), targets, predicted)
+    wanted = 0.0
+    for row, steps in zip(weights, predicted.tolist(), strict=True):
+        seen = torch.zeros(row.shape[1])
+        for a in row[:steps]:
+            wanted += float(torch.minimum(a, seen).sum())
+            seen += a
+    assert wanted > count / 10
+    assert float((dear - cheap).detach()) == pytest.approx(3 * wanted, rel=1e-3)
+
+
+def test_some_of_what_is_read_is_its_own_guesses() -> None:
+    """All of it in the end, none at first; a beginning, an end and padding stay."""
+    journey = fitted("task.sampled=1", "train.epochs=20")
+    task, network = journey.model.task, journey.model.network
+    batch = task.collate(task.encode(VALID), np.arange(len(VALID)))
+    sources, lengths, targets, _, predicted = parted(torch.from_numpy(batch.inputs), torch.from_numpy(batch.lengths))
+    memory = network.read(sources, lengths)
+    none = task._guessed(network, memory, targets, predicted, Noise(0, 0))
+    assert torch.equal(none, targets)
+    every = task._guessed(network, memory, targets, predicted, Noise(0, 1, progress=1.0))
+    with torch.inference_mode():
+        states, _ = network.decode(memory, targets, predicted)
+        guesses = network.logits(states, None, memory.sources).argmax(2)
+    assert not torch.equal(every, targets)
+    for row, size in enumerate(predicted.tolist()):
+        assert every[row, 0] == EMPTY
+        assert (every[row, size:] == PAD).all()
+        for step in range(1, size):
+            guess = int(guesses[row, step - 1])
+            assert int(every[row, step]) == (guess if guess > EMPTY else int(targets[row, step]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (("task.copying=true", "task.attention=none"), "task.copying: there is no attention"),
+        (("task.coverage=1", "task.attention=none"), "task.coverage: there is no attention"),
+        (("task.copying=true", "task.vocabulary=separate"), "task.vocabulary = joint"),
+        (("task.sampled=2",), "task.sampled|/task/sampled|sampled"),
+    ],
+)
+def test_options_that_do_not_go_together(settings: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        fit(*settings)
 
 
 def test_the_search_takes_its_options() -> None:
@@ -236,7 +314,7 @@ def test_noise_of_all_steps_does_not_go_with_input_feeding(key: str) -> None:
         "task.attention=additive", "task.attention=none", "task.vocabulary=separate", "task.tied=false",
         "model.variational=0", "model.dropout_words=0.3", "model.dropout_embedding=0", "model.dropout_layers=0",
         "model.dropout_output=0", "train.label_smoothing=0", "model.bidirectional=false", "model.layers=2",
-        "text.lowercase=true", "text.max_tokens=3",
+        "text.lowercase=true", "text.max_tokens=3", "task.copying=true", "task.coverage=1", "task.sampled=1",
     ],
 )  # fmt: skip
 def test_every_setting_changes_something(setting: str) -> None:

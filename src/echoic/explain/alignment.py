@@ -70,8 +70,9 @@ def align(task: Any, network: Seq2Seq, text: str, **options: Any) -> Alignment:
         memory = network.read(source, torch.tensor([len(read)], device=device))
         begun = torch.tensor([[EMPTY, *ids]], device=device)
         states, weights = network.decode(memory, begun, torch.tensor([len(ids) + 1], device=device))
-        p = network.logits(states).float().softmax(2)[0].cpu().numpy()
-    assert weights is not None
+        assert weights is not None
+        logits = network.logits(states[0], weights[0], source.expand(len(weights[0]), -1))
+        p = logits.float().softmax(1).cpu().numpy()
     ends = [*spans[: len(ids)], (len(record.translation), len(record.translation))]
     return Alignment(
         text=text,

@@ -15,11 +15,12 @@ from torch import Tensor
 
 class Noise:
     """The random draws of one training step. Draws depend on their order, so a network draws in
-    a fixed order; two Noises of equal (seed, step) on one device draw the same."""
+    a fixed order; two Noises of equal (seed, step) on one device draw the same. `progress`: how much of the
+    training is behind it, 0 to 1, for noise that grows."""
 
-    def __init__(self, seed: int, step: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, seed: int, step: int, device: torch.device | str = "cpu", progress: float = 0.0) -> None:
         mixed = int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:8], "little") >> 1
-        self.device = torch.device(device)
+        self.device, self.progress = torch.device(device), progress
         self.generator = torch.Generator(self.device).manual_seed(mixed)
 
     def keep(self, shape: Sequence[int], rate: float) -> Tensor:

@@ -5,6 +5,9 @@
     context  c_t           sum_j a_tj k_j, a_t the attention of h_t over the keys; without attention the last key
     above    s_t           a recurrence over [h_t; c_t], begins as `below` does
     told     tanh(W [s_t; c_t]) -> logits of what comes next
+    copied   p(w) = g softmax(logits)_w + (1 - g) sum_{j: x_j = w} a_tj, g = sigmoid(v . [s_t; c_t] + b): with `copying`
+             a token of the source may be written as it stands (See et al. 2017, eq. 8 and 9; their g reads the
+             decoder's input as well)
 
 The arrangement is that of Wu et al. 2016 (GNMT, section 3) without the feedback of the context into the
 bottom layer: what the layer below reads is known before anything is computed, so it runs as one call
@@ -45,6 +48,8 @@ LOGITS, ENERGIES = 1 << 22, 1 << 26
 class Memory(NamedTuple):
     """What the decoder may look at."""
 
+    sources: Tensor
+    """(B, S) ids"""
     keys: Tensor
     """(B, S, K)"""
     projected: Tensor
@@ -98,9 +103,11 @@ class Seq2Seq(nn.Module):
         attention: str = "dot",
         tied: bool = True,
         input_feeding: bool = False,
+        copying: bool = False,
     ) -> None:
         """sources, targets: sizes of the vocabularies; None: both sides share one. attention: additive, dot or none.
-        tied: the output's weights are the target's embedding (Press and Wolf 2017)."""
+        tied: the output's weights are the target's embedding (Press and Wolf 2017). copying wants attention and
+        one vocabulary."""
         super().__init__()
         self.model, self.kind, self.input_feeding = model, attention, input_feeding
         size, words, joint = model.embedding, model.dropout_words, targets is None
@@ -113,6 +120,7 @@ class Seq2Seq(nn.Module):
         self.join = nn.Linear(hidden + keys, size)
         self.out = nn.Linear(size, len(self.target.weight), bias=False) if not tied else None
         self.bias = nn.Parameter(torch.zeros(len(self.target.weight)))
+        self.copy = nn.Linear(hidden + keys, 1) if copying else None
 
     @property
     def target(self) -> Embed:
@@ -133,7 +141,7 @@ class Seq2Seq(nn.Module):
         if self.stack.encoder.directions == 2:
             last = torch.cat([last, keys[:, 0, half:]], 1)
         projected = keys if self.attention is None else self.attention.project(keys)
-        return Memory(keys, projected, valid_steps(lengths, keys.shape[1]), last)
+        return Memory(sources, keys, projected, valid_steps(lengths, keys.shape[1]), last)
 
     def begin(self, memory: Memory) -> Written:
         """One hypothesis a source, before its first token."""
@@ -210,10 +218,17 @@ class Seq2Seq(nn.Module):
         s, above = self.stack.above(joined if mask is None else joined * mask, None, state.above, noise)
         return torch.cat([s, contexts], 2), weights, state._replace(below=below, above=above, context=contexts[:, 0])
 
-    def logits(self, states: Tensor) -> Tensor:
-        """(..., H + K) -> (..., V)"""
+    def logits(self, states: Tensor, weights: Tensor | None, sources: Tensor) -> Tensor:
+        """What is told (..., H + K), the attention (..., S) over these source ids (..., S) -> (..., V); with copying they
+        are log probabilities."""
         joined = torch.tanh(self.join(states))
-        return F.linear(joined, self.target.weight if self.out is None else self.out.weight, self.bias)
+        logits = F.linear(joined, self.target.weight if self.out is None else self.out.weight, self.bias)
+        if self.copy is None or weights is None:
+            return logits
+        p = logits.float().softmax(-1)
+        copied = torch.zeros_like(p).scatter_add(-1, sources, weights.float())
+        mixed = torch.lerp(copied, p, self.copy(states).float().sigmoid())
+        return mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log()
 
     # The pair
 
@@ -221,19 +236,21 @@ class Seq2Seq(nn.Module):
         sources, source_lengths, targets, wanted, predicted = parted(inputs, lengths)
         if targets.shape[1] == 0 or len(inputs) == 0:
             return self.bias.new_zeros(len(inputs), 3, dtype=torch.float64)
-        states, _ = self.decode(self.read(sources, source_lengths, noise), targets, predicted, noise)
+        states, weights = self.decode(self.read(sources, source_lengths, noise), targets, predicted, noise)
         real = valid_steps(predicted, targets.shape[1])
-        found, row = self.told(states[real], wanted[real]), real.nonzero()[:, 0]
+        row = real.nonzero()[:, 0]
+        found = self.told(states[real], None if weights is None else weights[real], sources[row], wanted[real])
         return found.new_zeros(len(inputs), 3).index_add_(0, row, found)
 
-    def told(self, states: Tensor, wanted: Tensor) -> Tensor:
-        """(N, H + K), (N,) -> (N, 3) float64: -log p of each token, 1, whether it was the likeliest."""
-        size = max(1, LOGITS // len(self.bias))
+    def told(self, states: Tensor, weights: Tensor | None, sources: Tensor, wanted: Tensor) -> Tensor:
+        """As `logits` of N tokens, and the right ones (N,) -> (N, 3) float64: -log p of each, 1, whether it was the
+        likeliest."""
         out = []
-        for part, right in zip(torch.split(states, size), torch.split(wanted, size), strict=True):
-            logits = self.logits(part).float()
-            nats = F.cross_entropy(logits, right, reduction="none")
-            out.append(torch.stack([nats, torch.ones_like(nats), (logits.argmax(1) == right).float()], 1).double())
+        for part in torch.split(torch.arange(len(states), device=states.device), max(1, LOGITS // len(self.bias))):
+            logits = self.logits(states[part], None if weights is None else weights[part], sources[part]).float()
+            nats = F.cross_entropy(logits, wanted[part], reduction="none")
+            right = logits.argmax(1) == wanted[part]
+            out.append(torch.stack([nats, torch.ones_like(nats), right.float()], 1).double())
         return torch.cat(out)
 
 

@@ -3,6 +3,11 @@
     source -> tokens -> encoder -> keys
     target -> tokens -> decoder, attending to the keys -> softmax over the target's vocabulary
 
+With `sampled` the decoder learns from its own mistakes: some of the tokens it reads are its own guesses (Bengio et
+al. 2015), made by a first pass over the whole target (Mihaylova and Martins 2019). With `coverage` it pays for
+looking at a source token again: sum_j min(a_tj, sum of a_ij over i < t) a token (See et al. 2017, eq. 12, without
+their feeding of the sum to the attention).
+
 `layers/seq2seq.py` is the network. A row is a pair: the source's ids, `<empty>`, the target's ids,
 `<empty>`: the first begins the target, the second is its end. A network's outputs for a row are its nats,
 the tokens they are of, and how many of these were the likeliest. Answers are searched by `decode/beam.py`.
@@ -31,7 +36,7 @@ from echoic.core.types import EMPTY, PAD, UNKNOWN, Batch, Example, pad
 from echoic.decode import beam
 from echoic.decode.sampling import How, generators
 from echoic.layers.dropout import Noise
-from echoic.layers.seq2seq import Seq2Seq, Written, parted, take
+from echoic.layers.seq2seq import Memory, Seq2Seq, Written, parted, take
 from echoic.layers.unroll import valid_steps
 from echoic.prepare.text import TextPreparer, choose
 from echoic.tasks.base import Dataset, Measure, Rows, Say, fill, on_device, rounding, sizes, unfit
@@ -61,6 +66,18 @@ class Options(Section):
     tied: bool = Field(True, description="the output's weights are the target's embedding (Press and Wolf 2017)")
     input_feeding: bool = Field(
         False, description="the bottom layer reads the last context too (Luong et al. 2015); slow, step by step"
+    )
+    copying: bool = Field(
+        False, description="a source token may be written as it stands (See et al. 2017); wants attention, joint"
+    )
+    coverage: float = Field(
+        0.0, ge=0, le=100, description="what attending again to a source token costs (See et al. 2017); 0: nothing"
+    )
+    sampled: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the tokens read in training that are its own guesses (Bengio et al. 2015), reached little by little",
     )
 
 
@@ -99,6 +116,9 @@ class Translate(Rows):
     def fit(cls, examples: Sequence[Example], config: Config, said: Say = lambda _: None) -> Self:
         options = check(Options, config.task.options, "/task")
         _refuse_no_use(config, options)
+        for name in ("copying", "coverage"):
+            if getattr(options, name) and options.attention == "none":
+                raise ConfigError(f"task.{name}: there is no attention (task.attention = none)")
         if options.input_feeding:
             said(
                 "task.input_feeding: the decoder is trained step by step, on the reference path; expect several times the time"
@@ -109,6 +129,8 @@ class Translate(Rows):
         joint = kinds[0] == kinds[1] if options.vocabulary == "auto" else options.vocabulary == "joint"
         if options.vocabulary == "joint" and kinds[0] != kinds[1]:
             kinds = ["bpe", "bpe"]
+        if options.copying and not joint:
+            raise ConfigError("task.copying: the sides have a vocabulary each; task.vocabulary = joint gives them one")
         said(
             f"vocabulary: {'one for both sides, ' + kinds[0] if joint else ' and '.join(kinds) + ', one for each side'}"
         )
@@ -161,6 +183,7 @@ class Translate(Rows):
             attention=o.attention,
             tied=o.tied,
             input_feeding=o.input_feeding,
+            copying=o.copying,
         )
 
     def restore(self, tensors: Mapping[str, Tensor]) -> Seq2Seq:
@@ -182,15 +205,37 @@ class Translate(Rows):
     def learn(  # type: ignore[override]
         self, network: Seq2Seq, batch: Batch, noise: Noise, carry: dict[str, Tensor]
     ) -> tuple[Tensor, int]:
-        """Cross entropy of every target token and end, label smoothed."""
+        """Cross entropy of every target token and end, label smoothed, and what coverage costs."""
         sources, lengths, targets, wanted, predicted = parted(*on_device(batch, network))
+        real = valid_steps(predicted, targets.shape[1])
+        row = real.nonzero()[:, 0]
         with rounding(self.config):
-            states, _ = network.decode(network.read(sources, lengths, noise), targets, predicted, noise)
-            real = valid_steps(predicted, targets.shape[1])
-            logits = network.logits(states[real])
+            memory = network.read(sources, lengths, noise)
+            if noise is not None and self.options.sampled:
+                targets = self._guessed(network, memory, targets, predicted, noise)
+            states, weights = network.decode(memory, targets, predicted, noise)
+            logits = network.logits(states[real], None if weights is None else weights[real], sources[row])
         smoothing = self.config.train.label_smoothing
         total = F.cross_entropy(logits.float(), wanted[real], reduction="sum", label_smoothing=smoothing)
+        if weights is not None and self.options.coverage:
+            before = weights.cumsum(1) - weights
+            total = total + self.options.coverage * torch.minimum(weights, before)[real].sum()
         return total, len(logits)
+
+    def _guessed(self, network: Seq2Seq, memory: Memory, targets: Tensor, predicted: Tensor, noise: Noise) -> Tensor:
+        """What the decoder reads (B, U), some of it its own guesses; never of its beginning, nor an end or an unknown."""
+        share = self.options.sampled * noise.progress
+        real = valid_steps(predicted, targets.shape[1])
+        guesses = torch.zeros_like(targets)
+        with torch.no_grad():
+            states, weights = network.decode(memory, targets, predicted)
+            attention = None if weights is None else weights[real]
+            logits = network.logits(states[real], attention, memory.sources[real.nonzero()[:, 0]])
+            guesses[real] = logits.argmax(1)
+        guesses, after = guesses[:, :-1], targets[:, 1:]
+        read = real[:, 1:] & (guesses > EMPTY) & ~noise.keep(after.shape, share)
+        mixed = torch.where(read, guesses, after)
+        return torch.cat([targets[:, :1], mixed], 1)
 
     def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
         return measures["forced"](outputs)
@@ -227,8 +272,9 @@ class Translate(Rows):
             with torch.inference_mode():
                 x = network.target(torch.from_numpy(ids).to(device)[:, None])
                 told, weights, state = network.advance(x, state)
-                logits = network.logits(told[:, 0]).float().cpu().numpy()
-                return logits, None if weights is None else weights[:, 0].float().cpu().numpy(), state
+                now = None if weights is None else weights[:, 0]
+                logits = network.logits(told[:, 0], now, state.memory.sources[state.owner]).float().cpu().numpy()
+                return logits, None if now is None else now.float().cpu().numpy(), state
 
         return step
 

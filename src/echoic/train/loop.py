@@ -267,6 +267,10 @@ class _Training:
             }
         )
 
+    def _noise(self) -> Noise:
+        step = self.state.step
+        return Noise(self.seed, step, self.device, step / self.total)
+
     def _gradient(self, rows: np.ndarray) -> tuple[float, int, int, float]:
         """Leaves the clipped gradient of sum / count in the parameters. -> (sum, count, tokens, norm before clipping)"""
         self.network.train()
@@ -274,13 +278,13 @@ class _Training:
         with self._room(f"a batch of {len(rows):,} rows"):
             batch = self.collate(rows, self.state.epoch, self.state.step)
             before = dict(self.carry)
-            total, count = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
+            total, count = self.loss(self.network, batch, self._noise())
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
             words = [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
             if words and self.config.adversarial:
                 with adversarial.moved(words, self.config.adversarial), adversarial.rewound(self.carry, before):
-                    again, _ = self.loss(self.network, batch, Noise(self.seed, self.state.step, self.device))
+                    again, _ = self.loss(self.network, batch, self._noise())
                     (again / count).backward()  # type: ignore[no-untyped-call]
         read = [numbers for table in self.tables for _, numbers in table.read]
         value, norm = float(total.detach()), optim.clip([*self.network.parameters(), *read], self.config.clip)
