@@ -8,7 +8,8 @@ Validation always comes from the training part. The two paths of the classifier 
 one training gives three rows: `alone` (the recurrent network, bit for bit what model.ngrams=false
 trains: tests/tasks/test_classify.py), `ngrams` (the n-gram path alone) and `default` (both). Beside
 them the frozen baseline on the same rows. Each result is kept in results/accuracy/ with the rows it
-got right, so that paired intervals can be computed later; a result that is there is not made again.
+got right, so that paired intervals can be computed later; a result that is there is not made again. The
+model stays in runs/accuracy/, for benchmarks/int8.py and explain.py.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
         **score_rows(journey, train, valid, test, hear),
     }
     path = save(f"accuracy/{name}-{variant}-{seed}", facts)
+    journey.model.save(Path("runs/accuracy") / f"{name}-{variant}-{seed}")
     print(path.relative_to(Path.cwd()), {k: round(v["accuracy"], 4) for k, v in facts["scores"].items()}, flush=True)
 
 

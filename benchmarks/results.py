@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+import insight_table
 import kernel_table
 import serving_table
 from echoic.evaluate.intervals import Paired, mcnemar, paired_bootstrap
@@ -321,7 +322,8 @@ def between(page: str, inside: str, name: str) -> str:
 def pages(root: Path = ROOT, folder: Path = RECORDS) -> dict[Path, str]:
     """{path: the text it should hold} of every page with results."""
     records = read(folder)
-    more = kernel_table.section(folder.parent / "kernels"), serving_table.section(folder.parent)
+    results = folder.parent
+    more = kernel_table.section(results / "kernels"), serving_table.section(results), insight_table.section(results)
     out = {root / "RESULTS.md": "\n".join([results_page(records), *filter(None, more)])}
     for name, language in PAGES.items():
         out[root / name] = between((root / name).read_text(encoding="utf-8"), block(records, language), name)

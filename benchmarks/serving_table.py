@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-Record = Mapping[str, Any]
+from markdown import Record, about, records, table
 
 
 def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/."""
     parts = [
-        *(cold_start(name, record) for name, record in _records(folder / "predict")),
-        *(export(record) for _, record in _records(folder, "export.json")),
-        *(writing(record) for _, record in _records(folder, "generate.json")),
-        *(served(name, record) for name, record in _records(folder / "serve")),
+        *(cold_start(name, record) for name, record in records(folder / "predict")),
+        *(export(record) for _, record in records(folder, "export.json")),
+        eight_bits([record for _, record in records(folder / "int8")]),
+        *(writing(record) for _, record in records(folder, "generate.json")),
+        *(served(name, record) for name, record in records(folder / "serve")),
     ]
-    return "\n\n".join(["## Answering", *parts]) + "\n" if parts else ""
+    return "\n\n".join(["## Answering", *filter(None, parts)]) + "\n" if any(parts) else ""
 
 
 def cold_start(name: str, record: Record) -> str:
@@ -27,8 +25,8 @@ def cold_start(name: str, record: Record) -> str:
     return "\n\n".join(
         [
             f"### From a cold start, and many texts ({name})",
-            f"{_about(record)} {record['texts']:,} texts, {record['tokens']:,} tokens, one thread on both sides.",
-            _table(
+            f"{about(record)} {record['texts']:,} texts, {record['tokens']:,} tokens, one thread on both sides.",
+            table(
                 ("", "predictor", "torch"),
                 [
                     ("texts a second", f"{pace['predictor']:,.0f}", f"{pace['torch']:,.0f}"),
@@ -48,20 +46,38 @@ def export(record: Record) -> str:
         off = f"{100 * row['rms']:.2f} %" if "int8" in row["way"] else ""
         rows.append((row["cell"], str(row["hidden"]), row["way"], f"{row['milliseconds']:.2f}", off, size))
     head = ("cell", "H", "by", "milliseconds", "logits off by", "bytes of the file")
-    about = f"{_about(record)} {record['steps']} tokens, read both ways, one thread; medians of {record['rounds']} rounds in turns."
-    return "\n\n".join(["### One text, from ids to logits", about, _table(head, rows)])
+    said = f"{about(record)} {record['steps']} tokens, read both ways, one thread; medians of {record['rounds']} rounds in turns."
+    return "\n\n".join(["### One text, from ids to logits", said, table(head, rows)])
+
+
+def eight_bits(found: list[Record]) -> str:
+    if not found:
+        return ""
+    rows = [
+        (
+            f"{record['run']}, {record['cell']} {record['hidden']}",
+            row["way"],
+            f"{100 * row['accuracy']:.2f} %",
+            f"{row['otherwise']:,} of {record['texts']:,}" if "otherwise" in row else "",
+            f"{row['bytes']:,}" if "bytes" in row else "",
+        )
+        for record in found
+        for row in record["rows"]
+    ]
+    head = ("run", "by", "accuracy", "answered otherwise", "bytes of the file")
+    return "\n\n".join(["### What eight bits cost", *map(about, found), table(head, rows)])
 
 
 def writing(record: Record) -> str:
     rows = [
         (row["cell"], row["way"], f"{row['microseconds']:,.1f}", f"{row['times torch']:.2f}") for row in record["rows"]
     ]
-    about = (
-        f"{_about(record)} {record['kernel']}; one layer of {record['hidden']} units, one sample, one thread, "
+    said = (
+        f"{about(record)} {record['kernel']}; one layer of {record['hidden']} units, one sample, one thread, "
         f"{record['tokens']} characters; medians of {record['rounds']} rounds in turns."
     )
     head = ("cell", "by", "microseconds a character", "times torch's speed")
-    return "\n\n".join(["### Writing on, a character at a time", about, _table(head, rows)])
+    return "\n\n".join(["### Writing on, a character at a time", said, table(head, rows)])
 
 
 def served(name: str, record: Record) -> str:
@@ -87,24 +103,10 @@ def served(name: str, record: Record) -> str:
     return "\n\n".join(
         [
             f"### Served over HTTP ({name})",
-            f"{_about(record)} One text a request; the clients are on the same processor, so these are lower bounds. "
+            f"{about(record)} One text a request; the clients are on the same processor, so these are lower bounds. "
             "A fault is a broken connection, an answer that is not the predictor's own, or a refusal without Retry-After.",
-            _table(head, rows),
+            table(head, rows),
             f"A lone request takes {one['served_ms']:.2f} ms, the predictor called directly {one['predictor_ms']:.2f}. "
             f"Memory: {record['memory_mib']['before']} MiB before, {record['memory_mib']['after']} after.",
         ]
     )
-
-
-def _records(folder: Path, pattern: str = "*.json") -> list[tuple[str, Record]]:
-    return [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob(pattern))]
-
-
-def _about(record: Record) -> str:
-    machine = record["machine"]
-    return f"`{record['command']}`: {machine['processor']}, {machine['cores']} cores, torch {record['versions']['torch']}, {record['time']}."
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---" if i == 0 else "---:" for i in range(len(head))], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

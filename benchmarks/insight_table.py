@@ -1,0 +1,43 @@
+"""The part of RESULTS.md about seeing inside: what cells can learn, whether explanations are complete and faithful."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from echoic.probe import Outcome
+from echoic.probe import rows as outcomes
+from markdown import Record, about, records, table
+
+
+def section(folder: Path) -> str:
+    """Markdown, empty where nothing was recorded. folder: results/."""
+    parts = [
+        *(probed(record) for _, record in records(folder, "probe.json")),
+        *(explained(name, record) for name, record in records(folder / "explain")),
+    ]
+    return "\n\n".join(["## Seeing inside", *parts]) + "\n" if parts else ""
+
+
+def probed(record: Record) -> str:
+    head, rows = outcomes([Outcome(**each) for each in record["outcomes"]])
+    note = "+ is solved; ! is otherwise than this kind of cell is known for."
+    told = f"{about(record)} {record['hidden']} units, seed {record['seed']}. {note}"
+    return "\n\n".join(["### What a cell can learn (`echoic probe`)", told, table(head, rows)])
+
+
+def explained(name: str, record: Record) -> str:
+    whole, faithful, captum = record["completeness"], record["faithful"], record["captum"]
+    model = record["model"]
+    lines = [
+        f"- Integrated gradients are complete within 1 % on {whole['within']:.1%} of {whole['texts']} texts "
+        f"(median {whole['median']:.2%}, worst {whole['worst']:.2%}); points of the path: "
+        + ", ".join(f"{points} for {texts} texts" for points, texts in record["points"].items())
+        + ".",
+        f"- {faithful['verdict']}",
+        "- Cost in predictions of the same text: " + ", ".join(f"{m} {c:g}" for m, c in record["cost"].items()) + ".",
+        f"- The largest difference of a token's score to captum's on {captum['texts']} texts: {captum['largest_difference']:.2g}."
+        if captum["installed"]
+        else "- captum was not installed.",
+    ]
+    told = f"{about(record)} {model['cell']} of {model['hidden']}, pooled by {model['pool']}."
+    return "\n\n".join([f"### Explanations ({name})", told, "\n".join(lines)])
