@@ -109,9 +109,15 @@ class Model:
             **self.task.files(),
         }
 
-    def save(self, path: str | Path) -> None:
-        """Writes the bundle: everything an answer needs, and a manifest that knows every bit of it."""
+    def save(self, path: str | Path, *, half: bool = False) -> None:
+        """Writes the bundle: everything an answer needs, and a manifest that knows every bit of it. half: weights of 16
+        bits, which are widened when they are read: half the size, three digits."""
         files = {**self.files(), "README.md": _card(self).encode()}
+        if half:
+            state = self.network.state_dict().items()
+            files["model.safetensors"] = save_tensors(
+                {name: (t.half() if t.dtype == torch.float32 else t).contiguous() for name, t in state}
+            )
         if self.baseline is not None:
             files |= self.baseline.files()
         if self.seen is not None:
@@ -120,13 +126,12 @@ class Model:
 
 
 def load(path: str | Path, device: str = "cpu") -> Model:
-    """A run folder or a bundle -> Model on `device`, whichever it was trained on.
+    """A run folder, a bundle or the name of an installed base -> Model on `device`, whichever it was trained on.
 
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model;
     Unavailable if the device is not here.
     """
-    inside = Path(path) / "bundle"
-    opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
+    opened = bundle.read(bundle.find(path), "bundle")
     try:
         model = _open(opened, device)
     except BundleError as error:
@@ -148,7 +153,8 @@ def _open(opened: bundle.Bundle, device: str) -> Model:
     config = Config.parse(opened.json("config.json"), show(opened.path / "config.json", 300))
     config = config.model_copy(update={"device": device})
     task = registry.get("task", config.task.kind).from_files(opened.files, config)
-    network = task.restore(load_tensors(opened.files["model.safetensors"]))
+    tensors = load_tensors(opened.files["model.safetensors"])
+    network = task.restore({name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()})
     kinds: dict[str, Any] = {ARRAYS: Baseline, NGRAMS: NgramModel, WORDS: WordTable}
     found = next((kind for file, kind in kinds.items() if file in opened.files), None)
     baseline = None if found is None else found.from_files(opened.files)

@@ -7,14 +7,16 @@ a name that a bundle holds, no path leaves the folder.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from echoic.core import durable
-from echoic.core.errors import BundleError, CannotCreate, InputMissing, show
+from echoic.core.errors import BundleError, CannotCreate, InputMissing, Unavailable, show
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -57,6 +59,20 @@ def write(path: Path, kind: str, about: Mapping[str, Any], files: Mapping[str, b
     if len(whole) > MANIFEST_LIMIT:
         raise CannotCreate(f"{show(path, 300)}: a manifest of {len(whole):,} bytes is more than {MANIFEST_LIMIT:,}")
     durable.write_folder(path, {**files, MANIFEST: whole})
+
+
+def find(path: str | Path) -> Path:
+    """The bundle that is meant: the one of a run folder, an installed base by its name (`base-en` is the one that comes
+    with the distribution echoic-base-en), else `path` itself. Raises Unavailable for a base that is not installed."""
+    inside = Path(path) / "bundle"
+    if (inside / MANIFEST).is_file():
+        return inside
+    if not re.fullmatch(r"base-[a-z]{2,12}", str(path)) or Path(path).exists():
+        return Path(path)
+    package = importlib.util.find_spec(f"echoic_{str(path).replace('-', '_')}")
+    if package is None or package.origin is None:
+        raise Unavailable(f"{path}: no such folder, and no base of this name is installed: pip install echoic-{path}")
+    return Path(package.origin).parent / "bundle"
 
 
 def read(path: str | Path, kind: str) -> Bundle:

@@ -40,10 +40,9 @@ class NeedsTorch(Unavailable):
 
 @contextmanager
 def opened_at(path: str | Path) -> Iterator[tuple[bundle.Bundle, Config]]:
-    """The bundle at `path`, or in the run folder there, and its configuration. Raises BundleError if a bit is wrong;
+    """The bundle at `path` (`bundle.find`), and its configuration. Raises BundleError if a bit is wrong;
     what goes wrong inside the `with` is a BundleError too."""
-    inside = Path(path) / "bundle"
-    opened = bundle.read(inside if (inside / bundle.MANIFEST).is_file() else path, "bundle")
+    opened = bundle.read(bundle.find(path), "bundle")
     for name in ("config.json", WEIGHTS):
         if name not in opened.files:
             raise BundleError(f"{show(opened.path / name, 300)}: missing")
@@ -116,9 +115,10 @@ def _kind(model: ModelConfig) -> str:
 
 def _tensors(data: bytes) -> dict[str, Array]:
     try:
-        return load_tensors(data)
+        tensors = load_tensors(data)
     except SafetensorError as error:
         raise BundleError(f"{WEIGHTS}: not tensors: {show(error, 120)}") from None
+    return {name: t.astype(np.float32) if t.dtype == np.float16 else t for name, t in tensors.items()}
 
 
 def _require_shapes(tensors: Mapping[str, Array], shapes: Shapes) -> None:

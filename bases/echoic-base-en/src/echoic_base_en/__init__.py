@@ -1,0 +1,1 @@
+"""The base `base-en`, for echoic: the bundle beside this file."""

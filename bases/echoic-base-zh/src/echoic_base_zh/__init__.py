@@ -1,0 +1,1 @@
+"""The base `base-zh`, for echoic: the bundle beside this file."""
