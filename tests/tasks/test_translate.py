@@ -183,9 +183,9 @@ def test_some_of_what_is_read_is_its_own_guesses() -> None:
     batch = task.collate(task.encode(VALID), np.arange(len(VALID)))
     sources, lengths, targets, _, predicted = parted(torch.from_numpy(batch.inputs), torch.from_numpy(batch.lengths))
     memory = network.read(sources, lengths)
-    none = task._guessed(network, memory, targets, predicted, Noise(0, 0))
+    none = network.guessed(memory, targets, predicted, Noise(0, 0), 0.0)
     assert torch.equal(none, targets)
-    every = task._guessed(network, memory, targets, predicted, Noise(0, 1, progress=1.0))
+    every = network.guessed(memory, targets, predicted, Noise(0, 1), 1.0)
     with torch.inference_mode():
         states, _ = network.decode(memory, targets, predicted)
         guesses = network.logits(states, None, memory.sources).argmax(2)

@@ -1,10 +1,10 @@
-"""`echoic export`: a model as one ONNX file that answers as the bundle does."""
+"""`echoic export`: a model as one ONNX file that answers as the bundle does, or as a page that runs it in a browser."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +29,14 @@ def export(
     run: RunFolder,
     reading: Reading,
     talk: Talk,
-    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    output: Annotated[Path | None, typer.Argument(metavar="OUT.onnx", help="The file to write.")] = None,
+    web: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead: a page that runs a classifier in a browser.")
+    ] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With --web: the dist of onnxruntime-web, if not the one in node_modules."),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Weights in eight bits: a quarter of the size.")] = False,
     states: Annotated[
         bool, typer.Option("--states", help="A classifier that is fed piece by piece: states in, states out.")
@@ -43,12 +50,13 @@ def export(
             help=f"With --measure: refuse to write if the score falls by more points; {MOST_LOST:g} if not given.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what was exported before.")] = False,
 ) -> None:
     """Write a model as an ONNX file, from token ids to probabilities, checked against the bundle.
 
-    A language model gives logits and states. Tokenizer and labels stay in the bundle.
+    A language model gives logits and states. Tokenizer and labels stay in the bundle, but --web takes them along.
     """
+    _require_one(output, web, runtime, states)
     if measure is None:
         _refuse_unused(max_drop, reading)
     elif not int8:
@@ -57,13 +65,26 @@ def export(
         raise UsageError("--measure scores whole texts, and a --states file reads pieces: measure without --states")
     if max_drop is not None and not max_drop >= 0:  # nor NaN
         raise UsageError(f"--max-drop {max_drop}: want a number of points from 0 on")
-    _creatable(output, force)
+    from echoic.export import web as pages
+    from echoic.serve import page
+
+    if output is not None:
+        _creatable(output, force)
+    if web is not None:
+        _creatable_folder(web, force, pages.written_here)
+        files = pages.runtime(runtime or pages.USUAL)
     model = open_model(run)
+    if web is not None:
+        text = _told(model)
     examples = None if measure is None else _labelled(model, measure, reading, talk)
     from echoic.export.onnx import export as exported
 
     made = exported(model.task, model.network, _digest(run), states=states, int8=int8)
-    facts: dict[str, Any] = {"path": str(output), "bytes": len(made.data), "weights": "int8" if int8 else "float32"}
+    facts: dict[str, Any] = {
+        "path": str(output or web),
+        "bytes": len(made.data),
+        "weights": "int8" if int8 else "float32",
+    }
     facts["checked"] = {"batches": made.batches, "largest_difference": made.difference}
     if int8:
         whole = exported(model.task, model.network, _digest(run), states=states)
@@ -71,7 +92,10 @@ def export(
         facts["measured"] = None if examples is None else _measured(model, made.data, examples)
         if facts["measured"]:
             _require_kept(facts["measured"], MOST_LOST if max_drop is None else max_drop)
-    durable.write_file(output, made.data)
+    if output is not None:
+        durable.write_file(output, made.data)
+    if web is not None:
+        pages.write(web, page.HTML, text, model.config.model.cell.kind, made.data, files)
     say_json(facts) if talk.json else _tell(facts)
 
 
@@ -84,25 +108,58 @@ def _refuse_unused(max_drop: float | None, reading: Reading) -> None:
         raise UsageError(f"{', '.join(given)}: of use with --measure FILE alone, as no rows are read without it")
 
 
+def _require_one(output: Path | None, web: Path | None, runtime: Path | None, states: bool) -> None:
+    """Raises UsageError unless a file is asked for or a page, and of a page nothing that it cannot have."""
+    if (output is None) == (web is None):
+        raise UsageError("want OUT.onnx for a file, or --web DIR for a page: one of the two")
+    if runtime is not None and web is None:
+        raise UsageError("--runtime: of use with --web DIR alone, as a file brings no runtime")
+    if states and web is not None:
+        raise UsageError("--states: makes a file that reads pieces, and the page of --web reads whole texts")
+
+
 def _creatable(output: Path, force: bool) -> None:
     """Refuses, before any work, a place where the file could not go."""
     if output.suffix != ".onnx":
         raise UsageError(f"{show(output, 200)}: want a name that ends in .onnx")
-    if not output.parent.is_dir():
-        raise CannotCreate(f"{show(output, 200)}: its parent folder does not exist; make it first")
+    _beside(output)
     if output.exists() and not output.is_file():
         raise CannotCreate(f"{show(output, 200)}: exists and is no file; choose another name")
     if output.exists() and not force:
         raise CannotCreate(f"{show(output, 200)}: exists already; --force replaces it")
-    if not os.access(output.parent, os.W_OK):
-        raise NotPermitted(f"{show(output, 200)}: its folder cannot be written to; choose another place")
+
+
+def _creatable_folder(web: Path, force: bool, ours: Callable[[Path], bool]) -> None:
+    """Refuses, before any work, a place where the folder could not go. What `ours` does not know is never replaced."""
+    _beside(web)
+    if not web.exists() or (web.is_dir() and not any(web.iterdir())):
+        return
+    if not ours(web):
+        raise CannotCreate(f"{show(web, 200)}: exists, and is not just what --web wrote; choose another name")
+    if not force:
+        raise CannotCreate(f"{show(web, 200)}: exists already; --force replaces it")
+
+
+def _beside(place: Path) -> None:
+    """Refuses a parent folder in which nothing can be made."""
+    if not place.parent.is_dir():
+        raise CannotCreate(f"{show(place, 200)}: its parent folder does not exist; make it first")
+    if not os.access(place.parent, os.W_OK):
+        raise NotPermitted(f"{show(place, 200)}: its folder cannot be written to; choose another place")
+
+
+def _told(model: Model) -> dict[str, Any]:
+    """What the page is told of the tokenizer. Raises UsageError for a model that the page cannot show."""
+    from echoic.export import web as pages
+
+    if model.config.task.kind != "classify":
+        raise UsageError(f"--web: the page shows a classifier's answers, and this model does {model.config.task.kind}")
+    return pages.tokenizer(model.task.text)
 
 
 def _digest(run: str) -> str:
     """What the bundle's manifest says of all of it."""
-    inside = Path(run) / "bundle" / bundle.MANIFEST
-    manifest = inside if inside.is_file() else Path(run) / bundle.MANIFEST
-    return str(json.loads(manifest.read_bytes())["sha256"])
+    return str(json.loads((bundle.find(run) / bundle.MANIFEST).read_bytes())["sha256"])
 
 
 def _labelled(model: Model, file: str, reading: Reading, talk: Talk) -> Sequence[Example]:

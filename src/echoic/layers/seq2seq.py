@@ -232,6 +232,18 @@ class Seq2Seq(nn.Module):
 
     # The pair
 
+    @torch.no_grad()
+    def guessed(self, memory: Memory, targets: Tensor, predicted: Tensor, noise: Noise, share: float) -> Tensor:
+        """What the decoder reads (B, U), a share of it its own guesses; never of its beginning, nor an end or an unknown."""
+        real = valid_steps(predicted, targets.shape[1])
+        states, weights = self.decode(memory, targets, predicted)
+        attention = None if weights is None else weights[real]
+        guesses = torch.zeros_like(targets)
+        guesses[real] = self.logits(states[real], attention, memory.sources[real.nonzero()[:, 0]]).argmax(1)
+        guesses, after = guesses[:, :-1], targets[:, 1:]
+        read = real[:, 1:] & (guesses > EMPTY) & ~noise.keep(after.shape, share)
+        return torch.cat([targets[:, :1], torch.where(read, guesses, after)], 1)
+
     def forward(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
         sources, source_lengths, targets, wanted, predicted = parted(inputs, lengths)
         if targets.shape[1] == 0 or len(inputs) == 0:

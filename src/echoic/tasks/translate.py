@@ -36,7 +36,7 @@ from echoic.core.types import EMPTY, PAD, UNKNOWN, Batch, Example, pad
 from echoic.decode import beam
 from echoic.decode.sampling import How, generators
 from echoic.layers.dropout import Noise
-from echoic.layers.seq2seq import Memory, Seq2Seq, Written, parted, take
+from echoic.layers.seq2seq import Seq2Seq, Written, parted, take
 from echoic.layers.unroll import valid_steps
 from echoic.prepare.text import TextPreparer, choose
 from echoic.tasks.base import Dataset, Measure, Rows, Say, fill, on_device, rounding, sizes, unfit
@@ -212,7 +212,7 @@ class Translate(Rows):
         with rounding(self.config):
             memory = network.read(sources, lengths, noise)
             if noise is not None and self.options.sampled:
-                targets = self._guessed(network, memory, targets, predicted, noise)
+                targets = network.guessed(memory, targets, predicted, noise, self.options.sampled * noise.progress)
             states, weights = network.decode(memory, targets, predicted, noise)
             logits = network.logits(states[real], None if weights is None else weights[real], sources[row])
         smoothing = self.config.train.label_smoothing
@@ -221,21 +221,6 @@ class Translate(Rows):
             before = weights.cumsum(1) - weights
             total = total + self.options.coverage * torch.minimum(weights, before)[real].sum()
         return total, len(logits)
-
-    def _guessed(self, network: Seq2Seq, memory: Memory, targets: Tensor, predicted: Tensor, noise: Noise) -> Tensor:
-        """What the decoder reads (B, U), some of it its own guesses; never of its beginning, nor an end or an unknown."""
-        share = self.options.sampled * noise.progress
-        real = valid_steps(predicted, targets.shape[1])
-        guesses = torch.zeros_like(targets)
-        with torch.no_grad():
-            states, weights = network.decode(memory, targets, predicted)
-            attention = None if weights is None else weights[real]
-            logits = network.logits(states[real], attention, memory.sources[real.nonzero()[:, 0]])
-            guesses[real] = logits.argmax(1)
-        guesses, after = guesses[:, :-1], targets[:, 1:]
-        read = real[:, 1:] & (guesses > EMPTY) & ~noise.keep(after.shape, share)
-        mixed = torch.where(read, guesses, after)
-        return torch.cat([targets[:, :1], mixed], 1)
 
     def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
         return measures["forced"](outputs)

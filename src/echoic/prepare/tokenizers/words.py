@@ -25,19 +25,19 @@ from echoic.core.registry import register
 from echoic.core.types import SPECIALS
 from echoic.prepare.tokenizers.base import RustTokenizer, Said, capped, joined, surfaces
 
-_ELEMENTS = (
+ELEMENTS = (
     "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|font|h[1-6]|head|hr|html|i|img|ins|"
     "li|link|meta|ol|p|pre|q|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|title|tr|tt|u|ul"
 )
-TAG = rf"(?i)</?(?:{_ELEMENTS})(?:\s*+/?>|\s[^<>=]*+=[^<>]*+>)"
-_OPEN = re.compile(rf"(?i)</?(?:{_ELEMENTS})\s")
+TAG = rf"(?i)</?(?:{ELEMENTS})(?:\s*+/?>|\s[^<>=]*+=[^<>]*+>)"
+_OPEN = re.compile(rf"(?i)</?(?:{ELEMENTS})\s")
 _ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}"
-_FIRST = rf"[\p{{L}}\p{{N}}&&[^{_ALONE}]]"
-_REST = rf"[\p{{L}}\p{{N}}\p{{M}}\x{{200C}}\x{{200D}}&&[^{_ALONE}]]*+"
+FIRST = rf"[\p{{L}}\p{{N}}&&[^{_ALONE}]]"
+REST = rf"[\p{{L}}\p{{N}}\p{{M}}\x{{200C}}\x{{200D}}&&[^{_ALONE}]]"
+MARK = r"[\p{M}\x{1F3FB}-\x{1F3FF}\x{E0020}-\x{E007F}]"
 _FLAG = r"[\x{1F1E6}-\x{1F1FF}]{2}"
-_MARKS = r"[\p{M}\x{1F3FB}-\x{1F3FF}\x{E0020}-\x{E007F}]*+"
-_SYMBOL = rf"(?:{_FLAG}|\S){_MARKS}(?:\x{{200D}}\p{{So}}{_MARKS})*+"
-WORD = rf"{_FIRST}{_REST}(?:['’]{_FIRST}{_REST})*+|{_SYMBOL}"
+_SYMBOL = rf"(?:{_FLAG}|\S){MARK}*+(?:\x{{200D}}\p{{So}}{MARK}*+)*+"
+WORD = rf"{FIRST}{REST}*+(?:['’]{FIRST}{REST}*+)*+|{_SYMBOL}"
 """Possessive throughout, so linear in the text. (\\X, the grapheme cluster, is not: it looks back over a
 run of regional indicators for each of them.)"""
 
