@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 from echoic.core.config import TextConfig
-from echoic.core.types import EMPTY
+from echoic.core.types import EMPTY, PAD, UNKNOWN
 from echoic.decode.sampling import How, Step
 from echoic.decode.writer import Writer
 from echoic.prepare.text import TextPreparer
@@ -92,3 +93,55 @@ def test_a_sure_model_is_not_surprised() -> None:
     one.write(tokens)
     (found,) = one.perplexities
     assert found == pytest.approx((np.exp(9) + len(preparer("codepoints").vocabulary) - 1) / np.exp(9))
+
+
+def remembers(vocabulary: int, seed: int) -> Step:
+    """Logits drawn for every pair of the last token and the one before; its state is a list of tuples, as networks' are."""
+    table = np.random.default_rng(seed).normal(0, 2, (vocabulary, vocabulary, vocabulary))
+
+    def step(given: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        before = np.zeros(len(given), np.int64) if state is None else state[0][0]
+        for now in given.T:
+            logits, before = table[before, now], now
+        return logits, [(before,)]
+
+    return step
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_search_finds_the_likeliest_of_all_texts(seed: int, ends: bool) -> None:
+    """By trying every text of up to three tokens: one that ends pays for its end, one that is cut does not."""
+    fitted, length = preparer("codepoints"), 3
+    size = 8
+    never = (PAD, UNKNOWN) if ends else (PAD, UNKNOWN, EMPTY)
+    step, prompt = remembers(size, seed), np.array([EMPTY, 4])
+
+    def nats(tokens: tuple[int, ...]) -> float:
+        total, (logits, state) = 0.0, step(prompt[None], None)
+        for token in tokens:
+            logits = logits.copy()
+            logits[:, list(never)] = -np.inf
+            total -= float(logits[0, token] - np.log(np.exp(logits[0]).sum()))
+            logits, state = step(np.array([[token]]), state)
+        return total
+
+    known = [token for token in range(size) if token not in (PAD, UNKNOWN, EMPTY)]
+    whole = [*product(known, repeat=length)]
+    if ends:
+        whole += [(*start, EMPTY) for n in range(length) for start in product(known, repeat=n)]
+    ranked = min(whole, key=lambda tokens: nats(tokens) / ((5 + len(tokens) + (EMPTY not in tokens)) / 6))
+    one = Writer(step, fitted.decode, prompt, How(forbidden=never))
+    one.search(length, 600)
+    assert one.texts == [fitted.decode([token for token in ranked if token != EMPTY])]
+    assert one.samples[0].nats == pytest.approx(nats(ranked))
+    assert one.done == (EMPTY in ranked)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_beam_of_one_takes_the_likeliest_token_each_time(seed: int) -> None:
+    fitted = preparer("codepoints")
+    ways = [Writer(remembers(12, seed), fitted.decode, np.array([EMPTY, 4]), How(0, forbidden=(0, 1, 2))) for _ in "ab"]
+    ways[0].search(20, 1)
+    ways[1].write(20)
+    assert ways[0].texts == ways[1].texts

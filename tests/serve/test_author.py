@@ -64,6 +64,7 @@ def test_the_same_text_from_the_same_seed(
         prompt = "ab" if options else ""
         wanted = model.generate(prompt, length=30, **options)
         assert author.generate(prompt, length=30, **options) == wanted
+    assert author.generate("ab", length=12, beam=3) == model.generate("ab", length=12, beam=3)
     assert "".join(author.writer("ab", seed=3).stream(20)) == model.generate("ab", length=20, seed=3).continuation
 
 

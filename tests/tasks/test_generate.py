@@ -436,6 +436,9 @@ def test_unseen_characters_are_told_and_read_as_unknown() -> None:
         ({"length": -1}, "length -1"),
         ({"samples": 0}, "samples 0"),
         ({"temprature": 1}, "no option 'temprature' .*temperature"),
+        ({"beam": 2, "temperature": 0.5}, "beam: .* leave out temperature"),
+        ({"beam": 2, "samples": 2}, "leave out samples"),
+        ({"beam": -1}, "beam -1: wants a number of at least 1"),
     ],
 )
 def test_options_without_sense_are_named(options: dict[str, Any], says: str) -> None:

@@ -40,6 +40,7 @@ def generate(
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="End before this text; repeatable. A line end: $'\\n'.")
     ] = None,
+    beam: Annotated[int, typer.Option(min=0, help="Search for the likeliest text, N hypotheses wide; 0: draw.")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="Several continuations of the same prompt.")] = 1,
     stream: Annotated[bool, typer.Option("--stream", help="Print while it is written.")] = False,
     int8: Int8 = False,
@@ -49,8 +50,8 @@ def generate(
 
     Prints prompt and continuation; --json gives {"text": the prompt, "continuation"}.
     """
-    if stream and (talk.json or samples > 1):
-        raise UsageError("--stream prints one text as it grows; leave out --json and --samples")
+    if stream and (talk.json or samples > 1 or beam):
+        raise UsageError("--stream prints one text as it grows; leave out --json, --samples and --beam")
     _whole(prompt)
     text, writer = open_writing(run, device, listener(talk.quiet), int8)
     asked: dict[str, Any] = {
@@ -71,7 +72,7 @@ def generate(
             write(shown(piece))
         say()
         return
-    record = prompts.answer(writer, prompt, length, asked)
+    record = prompts.answer(writer, prompt, length, {**asked, "beam": beam})
     if talk.json:
         say_json({"text": record.text, "continuation": record.continuation} | record_dict(record))
         return

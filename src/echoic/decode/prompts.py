@@ -56,14 +56,24 @@ def writer(
 
 
 def answer(make: Callable[..., Writer], prompt: str, length: int, options: Mapping[str, Any]) -> Generated:
-    """`length` more tokens, fewer where a text ends; options are `writer`'s."""
+    """`length` more tokens, fewer where a text ends; options are `writer`'s, or `beam`: hypotheses of a search for the
+    likeliest text, 0 for none."""
     if length < 0:
         raise UsageError(f"length {length}: wants 0 or more tokens")
-    known = list(writer.__kwdefaults__ or ())
-    if wrong := next((name for name in options if name not in known), None):
-        raise UsageError(f"generating knows no option {show(wrong)!r} (known: length, {', '.join(known)})")
-    made = make(prompt, **options)
-    made.write(length)
+    usual = dict(writer.__kwdefaults__ or ())
+    if wrong := next((name for name in options if name not in (*usual, "beam")), None):
+        raise UsageError(f"generating knows no option {show(wrong)!r} (known: length, beam, {', '.join(usual)})")
+    drawn = {name: value for name, value in options.items() if name != "beam"}
+    if not (width := options.get("beam", 0)):
+        made = make(prompt, **drawn)
+        made.write(length)
+        return record(prompt, made)
+    if other := next((name for name, value in drawn.items() if value != usual[name] and name != "stop"), None):
+        raise UsageError(
+            f"beam: it looks for the likeliest text and draws nothing; leave out {other.replace('_', '-')}"
+        )
+    made = make(prompt, **drawn)
+    made.search(length, width)
     return record(prompt, made)
 
 

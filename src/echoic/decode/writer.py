@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from echoic.core.types import EMPTY
-from echoic.decode.sampling import How, Step, before_stop, begin, generators, settled, softmax, write
+from echoic.decode import beam
+from echoic.decode.sampling import How, State, Step, before_stop, begin, generators, settled, softmax, write
 
 PIECES = 4
 """Bytes of the longest character in UTF-8: a broken one that is older than this is not waited for."""
@@ -77,6 +78,33 @@ class Writer:
                 if not sample.done:
                     self._add(sample, token, float(row[token]))
 
+    def search(self, tokens: int, width: int) -> None:
+        """Goes on by the likeliest `tokens` tokens that a beam of `width` hypotheses finds (decode/beam.py), fewer where
+        a text may end; the first sample, where nothing was written yet. Nothing is drawn and nothing penalised."""
+        never = list(self.how.forbidden)
+
+        def step(ids: np.ndarray, before: tuple[int, State] | None) -> tuple[np.ndarray, None, tuple[int, State]]:
+            written, state = (0, self.thread.state) if before is None else before
+            logits = self.thread.logits[:1] if before is None else None
+            if logits is None:
+                logits, state = self.step(ids[:, None], state)
+            logits = np.array(logits, np.float64)
+            logits[:, never] = -np.inf
+            if written == tokens:  # it is cut here, which costs nothing
+                logits[:] = -np.inf
+                logits[:, EMPTY] = 0.0
+            return logits, None, (written + 1, state)
+
+        def take(state: tuple[int, State], places: np.ndarray) -> tuple[int, State]:
+            return state[0], taken(state[1], places)
+
+        ((best, *_),) = beam.search(step, take, None, np.array([tokens]), beam.Search(width))
+        sample = self.samples[0]
+        for token in best.ids:
+            if not sample.done:
+                self._add(sample, token, 1.0)
+        sample.nats, sample.done = -best.log_p, sample.done or best.ended
+
     def stream(self, tokens: int, at_once: int = 1) -> Iterator[str]:
         """`tokens` tokens more of every sample, and the first one's text as it settles: a piece, which may be empty,
         after every `at_once` tokens."""
@@ -102,3 +130,11 @@ class Writer:
             return
         sample.tail, sample.pending = sample.pending, []
         sample.text, sample.done = before_stop(sample.text + piece, self.stop)
+
+
+def taken(state: State, places: np.ndarray) -> State:
+    """The rows at `places` of every array in a state, whatever holds them."""
+    if not isinstance(state, list | tuple):
+        return state[places]
+    parts = [taken(each, places) for each in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
