@@ -193,3 +193,14 @@ def test_it_writes_without_torch_and_says_when_it_cannot(call: Call, folder: Pat
     answer = call("generate", tmp_path / "jordan", "--prompt", "a", "--length", "3")
     assert answer.err == "the cell jordan runs in torch alone, so torch answers\n"
     call("generate", tmp_path / "jordan", "--int8").refused(2, "--int8", "the cell jordan")
+
+
+def test_a_model_is_also_scored_while_it_learns_and_remembers(call: Call, model: Path, folder: Path) -> None:
+    answer = call("evaluate", model, folder / "test.txt", "--dynamic", "0.05", "--cache", "50", "--json")
+    more = answer.json["remembering"]
+    assert (more["rate"], more["cache"]) == (0.05, 50)
+    assert more["tokens"] == answer.json["tokens"]
+    assert more["perplexity"] != answer.json["perplexity"]
+    said = call("evaluate", model, folder / "test.txt", "--cache", "50").out
+    assert "learning at 0, remembering 50 tokens: perplexity" in said
+    call("evaluate", model, folder / "test.txt", "--dynamic", "-1").refused(2, "rate -1")

@@ -24,6 +24,12 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as a page, too.")] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the drawings as a picture, too.")] = None,
+    dynamic: Annotated[
+        float, typer.Option(metavar="RATE", help="A language model: also while it learns from FILE as it reads.")
+    ] = 0.0,
+    cache: Annotated[
+        int, typer.Option(metavar="TOKENS", help="A language model: also while it remembers so many tokens.")
+    ] = 0,
 ) -> None:
     """Score a model on labelled rows, on text or on pairs, beside the simple thing."""
     from echoic import facts
@@ -35,6 +41,11 @@ def evaluate(
         raise UsageError("--png draws a classifier's scores; this model has a page: --html FILE")
     examples = account.read_rows(data, model, reading.over, listener(talk.quiet))
     scores = account.evaluate(model, examples)
+    if dynamic or cache:
+        from echoic import remembering
+
+        how = remembering.Remembering(rate=dynamic, cache=cache)
+        scores["remembering"] = {"rate": dynamic, "cache": cache, **remembering.score(model, examples, how)}
     found = account.score_facts(model, scores, Path(data).name, "given")
     if html is not None:
         write_report(html, found)
@@ -46,6 +57,11 @@ def evaluate(
         say_json(scores)
         return
     render(found.table())
+    if more := scores.get("remembering"):
+        say(
+            f"\nlearning at {dynamic:g}, remembering {cache:,} tokens: perplexity {more['perplexity']:.2f}, "
+            f"{more['bits_per_character']:.3f} bits a character; not to be set beside static scores"
+        )
     for number, line in enumerate(account.remarks(scores)):
         say(line if number else f"\n{line}")
 
