@@ -16,11 +16,13 @@ import numpy as np
 
 from echoic.core.types import EMPTY
 from echoic.decode import beam
-from echoic.decode.sampling import How, State, Step, before_stop, begin, generators, settled, softmax, write
+from echoic.decode.sampling import How, State, Step, before_stop, begin, generators, settled, write
 
 PIECES = 4
 """Bytes of the longest character in UTF-8: a broken one that is older than this is not waited for."""
 BROKEN = "\ufffd"
+WEIGHED = 64
+"""Tokens whose nats are counted together."""
 
 
 @dataclass
@@ -31,7 +33,18 @@ class _Sample:
     text: str = ""
     tokens: int = 0
     nats: float = 0.0
+    unweighed: list[tuple[np.ndarray, int]] = field(default_factory=list)
+    """Logits and the token that was taken, whose nats are not in `nats` yet."""
     done: bool = False
+
+    def weigh(self) -> None:
+        """Many at once, since one at a time would take as long as choosing them did."""
+        if self.unweighed:
+            logits = np.array([row for row, _ in self.unweighed], np.float64)
+            said = logits[np.arange(len(logits)), [token for _, token in self.unweighed]]
+            top = logits.max(1)
+            self.nats += float((top + np.log(np.exp(logits - top[:, None]).sum(1)) - said).sum())
+            self.unweighed.clear()
 
 
 class Writer:
@@ -65,6 +78,8 @@ class Writer:
     @property
     def perplexities(self) -> list[float]:
         """How surprising each sample is to the network itself, at temperature 1 and with nothing cut off."""
+        for sample in self.samples:
+            sample.weigh()
         return [float(np.exp(sample.nats / max(1, sample.tokens))) for sample in self.samples]
 
     def write(self, tokens: int) -> None:
@@ -72,11 +87,15 @@ class Writer:
         for _ in range(tokens):
             if self.done:
                 return
-            p = softmax(np.asarray(self.thread.logits, np.float64))
+            logits = self.thread.logits
             ids, self.thread = write(self.step, self.thread, self.how)
-            for sample, token, row in zip(self.samples, ids.tolist(), p, strict=True):
+            for sample, token, row in zip(self.samples, ids.tolist(), logits, strict=True):
                 if not sample.done:
-                    self._add(sample, token, float(row[token]))
+                    sample.tokens += 1
+                    sample.unweighed.append((row, token))
+                    if len(sample.unweighed) == WEIGHED:
+                        sample.weigh()
+                    self._add(sample, token)
 
     def search(self, tokens: int, width: int) -> None:
         """Goes on by the likeliest `tokens` tokens that a beam of `width` hypotheses finds (decode/beam.py), fewer where
@@ -102,8 +121,9 @@ class Writer:
         sample = self.samples[0]
         for token in best.ids:
             if not sample.done:
-                self._add(sample, token, 1.0)
-        sample.nats, sample.done = -best.log_p, sample.done or best.ended
+                self._add(sample, token)
+        sample.tokens, sample.nats = len(best.ids) + best.ended, -best.log_p
+        sample.done = sample.done or best.ended
 
     def stream(self, tokens: int, at_once: int = 1) -> Iterator[str]:
         """`tokens` tokens more of every sample, and the first one's text as it settles: a piece, which may be empty,
@@ -118,8 +138,7 @@ class Writer:
                 return
         yield sample.text[shown:]
 
-    def _add(self, sample: _Sample, token: int, p: float) -> None:
-        sample.tokens, sample.nats = sample.tokens + 1, sample.nats - float(np.log(max(p, 1e-300)))
+    def _add(self, sample: _Sample, token: int) -> None:
         if token == EMPTY:
             sample.done = True
             return
