@@ -226,7 +226,10 @@ CRAFTED: dict[str, tuple[Change, str]] = {
     "embedding of one dimension": (tensor("embed.weight", lambda x: x[0]), r"embed\.weight: wants 2 dimensions"),
     "embedding with fewer rows": (tensor("embed.weight", lambda x: x[:-1]), r"embed\.weight: .* rows.*tokenizer\.json"),
     "embedding of another width": (tensor("embed.weight", lambda x: x[:, :2]), r"stack\.cells\.0\.weight_ih: has \(16"),
-    "embedding in half": (tensor("embed.weight", lambda x: x.half()), r"embed\.weight: wants .*float32, has .*float16"),
+    "embedding in bfloat16": (
+        tensor("embed.weight", lambda x: x.bfloat16()),
+        r"embed\.weight: wants .*float32, has .*bfloat16",
+    ),
     "a weight missing": (tensor("out.weight", lambda x: None), r"out\.weight: missing"),
     "a weight too many": (tensor("out.other", lambda x: x), r"out\.other: the network .* has no such"),
     "a weight of text's name": (tensor("x\x1b[31m", lambda x: x), r"model\.safetensors: x\\x1b\[31m"),
