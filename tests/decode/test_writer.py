@@ -145,3 +145,14 @@ def test_a_beam_of_one_takes_the_likeliest_token_each_time(seed: int) -> None:
     ways[0].search(20, 1)
     ways[1].write(20)
     assert ways[0].texts == ways[1].texts
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [1e-310, 1e-5])
+def test_a_temperature_near_nothing_is_greedy(temperature: float) -> None:
+    fitted = preparer("codepoints")
+    hows = How(temperature, forbidden=(0, 1, 2)), How(0, forbidden=(0, 1, 2))
+    ways = [Writer(remembers(12, 3), fitted.decode, np.array([EMPTY, 4]), how) for how in hows]
+    for way in ways:
+        way.write(20)
+    assert ways[0].texts == ways[1].texts

@@ -119,7 +119,8 @@ def penalised(logits: np.ndarray, seen: np.ndarray, how: How) -> np.ndarray:
 
 def probabilities(scores: np.ndarray, how: How) -> np.ndarray:
     """Scores (S, V) -> probabilities (S, V) of what temperature, top-k, top-p and min-p leave; T above 0."""
-    p = softmax(scores / how.temperature)
+    with np.errstate(over="ignore"):  # a temperature near 0 leaves the largest alone
+        p = softmax((scores - scores.max(1, keepdims=True)) / how.temperature)
     if how.top_k == 0 and how.top_p == 1 and how.min_p == 0:
         return p
     if 0 < how.top_k < p.shape[1]:
