@@ -90,16 +90,16 @@ def main() -> None:
         said=lambda note: print("  ", note, flush=True),
         fingerprint={"config": config.model_dump(mode="json", exclude={"threads"}), "rows": [len(train), len(valid)]},
     )
-    facts = told(journey)
+    facts = told(journey, len(train))
     print(json.dumps(facts), flush=True)
     if not chosen.limit:
         pack(chosen.name, base, journey.model, facts)
 
 
-def told(journey: pipeline.Journey) -> dict[str, Any]:
-    scores = score_outputs(journey.model, journey.valid, journey.outputs)
+def told(journey: pipeline.Journey, documents: int) -> dict[str, Any]:
+    scores = score_outputs(journey.model, journey.valid, journey.valid_outputs)
     return {
-        "documents": len(journey.train),
+        "documents": documents,
         "tokens": journey.train.tokens,
         "parameters": sum(p.numel() for p in journey.model.network.parameters()),
         "perplexity": round(scores["perplexity"], 2),

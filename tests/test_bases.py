@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import echoic
+from echoic import pipeline
 from echoic.core import bundle
 from echoic.core.errors import Unavailable
+from echoic.core.types import Example
 from echoic.finetuning import finetune
 from echoic.serve.author import open_author
 from export.models import language
@@ -97,12 +99,37 @@ def test_a_distribution_holds_a_whole_base(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def texts() -> Any:
+def script() -> Any:
+    """bases/train.py, which imports bases/texts.py."""
     sys.path.insert(0, str(ROOT / "bases"))
     try:
-        yield importlib.import_module("texts")
+        yield importlib.import_module("train")
     finally:
         sys.path.remove(str(ROOT / "bases"))
+
+
+@pytest.fixture
+def texts(script: Any) -> Any:
+    return importlib.import_module("texts")
+
+
+@pytest.mark.parametrize("name", ["base-en", "base-zh"])
+def test_what_was_trained_is_packed_with_a_card(
+    script: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By each base's own settings but smaller, so that nothing is found wrong after hours."""
+    monkeypatch.setattr(script, "HERE", tmp_path)
+    base = script.BASES[name]
+    small = ("model.hidden=6", "model.embedding=5", "task.cutoffs=[]", "text.min_count=1")
+    examples = [Example(f"the cat sat on mat {i}, 猫坐在垫子上 and it was so" * 3, row=i) for i in range(20)]
+    config = echoic.Config().override([*script.SHARED, *base.settings, *small])
+    journey = pipeline.fit(examples[:16], examples[16:], config)
+    script.pack(name, base, journey.model, script.told(journey, 16))
+    package = tmp_path / f"echoic-{name}"
+    assert echoic.load(package / "src" / f"echoic_{name.replace('-', '_')}" / "bundle").task.streams
+    card = (package / "README.md").read_text(encoding="utf-8")
+    assert base.terms in card
+    assert "16 documents" in card
 
 
 LONG = "and so the line is long enough to be kept as it stands"

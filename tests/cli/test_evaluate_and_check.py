@@ -96,6 +96,11 @@ def test_what_a_file_says_is_escaped(call: Call, tmp_path: Path) -> None:
     assert "[bold]x" in answer.out
 
 
+def test_a_classifier_does_not_learn_from_what_it_is_scored_on(call: Call, run: Path, held_out: Path) -> None:
+    for option in ("--dynamic", "--cache"):
+        call("evaluate", run, held_out, option, "1").refused(2, "for a language model; this model does classify")
+
+
 @pytest.mark.parametrize("verb", ["check", "train", "evaluate"])
 @pytest.mark.parametrize(
     ("content", "code", "said"),

@@ -39,6 +39,8 @@ def evaluate(
     account = facts.of(model.config.task.kind)
     if png is not None and model.config.task.kind != "classify":
         raise UsageError("--png draws a classifier's scores; this model has a page: --html FILE")
+    if (dynamic or cache) and not model.task.streams:
+        raise UsageError(f"--dynamic, --cache: for a language model; this model does {model.config.task.kind}")
     examples = account.read_rows(data, model, reading.over, listener(talk.quiet))
     scores = account.evaluate(model, examples)
     if dynamic or cache:

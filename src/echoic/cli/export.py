@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,17 +66,9 @@ def export(
         raise UsageError("--measure scores whole texts, and a --states file reads pieces: measure without --states")
     if max_drop is not None and not max_drop >= 0:  # nor NaN
         raise UsageError(f"--max-drop {max_drop}: want a number of points from 0 on")
-    from echoic.export import web as pages
-    from echoic.serve import page
-
-    if output is not None:
-        _creatable(output, force)
-    if web is not None:
-        _creatable_folder(web, force, pages.written_here)
-        files = pages.runtime(runtime or pages.USUAL)
+    prepare = _file(output, force) if output is not None else _page(web or Path(), force, runtime)
     model = open_model(run)
-    if web is not None:
-        text = _told(model)
+    write = prepare(model)
     examples = None if measure is None else _labelled(model, measure, reading, talk)
     from echoic.export.onnx import export as exported
 
@@ -92,10 +85,7 @@ def export(
         facts["measured"] = None if examples is None else _measured(model, made.data, examples)
         if facts["measured"]:
             _require_kept(facts["measured"], MOST_LOST if max_drop is None else max_drop)
-    if output is not None:
-        durable.write_file(output, made.data)
-    if web is not None:
-        pages.write(web, page.HTML, text, model.config.model.cell.kind, made.data, files)
+    write(made.data)
     say_json(facts) if talk.json else _tell(facts)
 
 
@@ -116,6 +106,31 @@ def _require_one(output: Path | None, web: Path | None, runtime: Path | None, st
         raise UsageError("--runtime: of use with --web DIR alone, as a file brings no runtime")
     if states and web is not None:
         raise UsageError("--states: makes a file that reads pieces, and the page of --web reads whole texts")
+
+
+def _file(output: Path, force: bool) -> Callable[[Model], Callable[[bytes], None]]:
+    """What writes the file of a model. Refuses, before any work, a place where it could not go."""
+    _creatable(output, force)
+    return lambda model: partial(durable.write_file, output)
+
+
+def _page(web: Path, force: bool, runtime: Path | None) -> Callable[[Model], Callable[[bytes], None]]:
+    """What writes the page of a model. Refuses a place where it could not go, and where no runtime is; of a model
+    raises UsageError if the page cannot show it."""
+    from echoic.export import web as pages
+    from echoic.serve import page
+
+    _creatable_folder(web, force, pages.written_here)
+    files = pages.runtime(runtime or pages.USUAL)
+
+    def prepare(model: Model) -> Callable[[bytes], None]:
+        kind = model.config.task.kind
+        if kind != "classify":
+            raise UsageError(f"--web: the page shows a classifier's answers, and this model does {kind}")
+        text = pages.tokenizer(model.task.text)
+        return lambda data: pages.write(web, page.HTML, text, model.config.model.cell.kind, data, files)
+
+    return prepare
 
 
 def _creatable(output: Path, force: bool) -> None:
@@ -146,15 +161,6 @@ def _beside(place: Path) -> None:
         raise CannotCreate(f"{show(place, 200)}: its parent folder does not exist; make it first")
     if not os.access(place.parent, os.W_OK):
         raise NotPermitted(f"{show(place, 200)}: its folder cannot be written to; choose another place")
-
-
-def _told(model: Model) -> dict[str, Any]:
-    """What the page is told of the tokenizer. Raises UsageError for a model that the page cannot show."""
-    from echoic.export import web as pages
-
-    if model.config.task.kind != "classify":
-        raise UsageError(f"--web: the page shows a classifier's answers, and this model does {model.config.task.kind}")
-    return pages.tokenizer(model.task.text)
 
 
 def _digest(run: str) -> str:
