@@ -38,6 +38,7 @@ SHARED = (
     "model.dropout_embedding=0.05",
     "train.batch_size=64",
     "train.lr=0.003",
+    "train.bfloat16=true",
     "train.average=0",
     "data.valid_fraction=0.01",
 )
