@@ -13,6 +13,7 @@ def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/."""
     parts = [
         *(probed(record) for _, record in records(folder, "probe.json")),
+        *(compared(record) for _, record in records(folder, "compare.imdb.json")),
         *(explained(name, record) for name, record in records(folder / "explain")),
     ]
     return "\n\n".join(["## Seeing inside", *parts]) + "\n" if parts else ""
@@ -23,6 +24,30 @@ def probed(record: Record) -> str:
     note = "+ is solved; ! is otherwise than this kind of cell is known for."
     told = f"{about(record)} {record['hidden']} units, seed {record['seed']}. {note}"
     return "\n\n".join(["### What a cell can learn (`echoic probe`)", told, table(head, rows)])
+
+
+def compared(record: Record) -> str:
+    lines = []
+    for line in record["table"]:
+        worse = sum(pair["real"] for pair in record["differences"] if pair["better"] == line["name"])
+        lines.append(
+            (
+                line["name"],
+                f"**{100 * line['accuracy']:.1f}** [{100 * line['low']:.1f}, {100 * line['high']:.1f}]",
+                str(worse),
+                *(
+                    "" if line[key] is None else f"{line[key]:,.0f}"
+                    for key in ("parameters", "seconds", "tokens_per_second", "texts_per_second", "peak_memory_mib")
+                ),
+            )
+        )
+    rows = record["rows"]
+    told = (
+        f"{about(record)} {rows['train']:,} rows to train on, {rows['test']:,} to score, {record['seeds']} seeds, "
+        f"{record['updates']} updates. Really better: over so many others, by a paired test corrected for all pairs."
+    )
+    head = ("cell", "accuracy [95 %]", "really better than", "parameters", "seconds", "tokens a second, training", "texts a second", "MiB")  # fmt: skip
+    return "\n\n".join(["### Which cell (`echoic compare`, IMDb)", told, table(head, lines)])
 
 
 def explained(name: str, record: Record) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 
 import insight_table
 import kernel_table
+import language_table
 import serving_table
 from echoic.evaluate.intervals import Paired, mcnemar, paired_bootstrap
 from echoic.evaluate.metrics import macro_f1
@@ -323,7 +324,12 @@ def pages(root: Path = ROOT, folder: Path = RECORDS) -> dict[Path, str]:
     """{path: the text it should hold} of every page with results."""
     records = read(folder)
     results = folder.parent
-    more = kernel_table.section(results / "kernels"), serving_table.section(results), insight_table.section(results)
+    more = (
+        kernel_table.section(results / "kernels"),
+        language_table.section(results),
+        serving_table.section(results),
+        insight_table.section(results),
+    )
     out = {root / "RESULTS.md": "\n".join([results_page(records), *filter(None, more)])}
     for name, language in PAGES.items():
         out[root / name] = between((root / name).read_text(encoding="utf-8"), block(records, language), name)

@@ -1,0 +1,116 @@
+"""The part of RESULTS.md about text that is written: language models, what fine-tuning one gives, translation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markdown import Record, about, records, table
+
+MEASURES = {
+    "perplexity": "perplexity a word",
+    "nats_per_character": "nats a character",
+    "bits_per_character": "bits a character",
+}
+MEASURED = {"ptb": "perplexity", "tinyshakespeare": "nats_per_character", "enwik8": "bits_per_character"}
+
+
+def section(folder: Path) -> str:
+    """Markdown, empty where nothing was recorded. folder: results/."""
+    scratch = dict(records(folder / "accuracy"))
+    tuned = [(name, record) for name, record in records(folder / "finetune") if not name.endswith("-dev")]
+    pairs = [(name, record) for name, record in records(folder / "translate") if name != "speed"]
+    parts = [
+        languages([record for _, record in records(folder / "language")]),
+        finetuned([record for _, record in tuned], scratch),
+        translated([record for _, record in pairs if record["part"] == "test"]),
+        *(speed(record) for _, record in records(folder / "translate", "speed.json")),
+    ]
+    return (
+        "\n\n".join(["## Language models, fine-tuning, translation", *filter(None, parts)]) + "\n" if any(parts) else ""
+    )
+
+
+def languages(found: list[Record]) -> str:
+    if not found:
+        return ""
+    rows = []
+    for record in found:
+        key = MEASURED[record["set"]]
+        beside = record["scores"]["baselines"]["ngram"]
+        rows.append(
+            (
+                f"{record['set']}, seed {record['seed']}",
+                MEASURES[key],
+                f"**{record['scores'][key]:.4g}**",
+                f"{beside[key]:.4g} (order {beside['order']})",
+                f"{record['parameters']:,}",
+                f"{record['seconds']['train'] / 60:,.0f}",
+                f"{record['tokens_per_second']:,}",
+            )
+        )
+    head = ("set", "score", "test part", "n-grams, smoothed", "parameters", "minutes", "tokens a second")
+    note = "Static evaluation: nothing is learned from the test part. Of tinyshakespeare the validation part is the test part."
+    return "\n\n".join(["### Language models", note, *map(about, found), table(head, rows)])
+
+
+def finetuned(found: list[Record], scratch: dict[str, Record]) -> str:
+    if not found:
+        return ""
+    rows = []
+    for record in found:
+        scores, read = record["scores"], record["language_model"]
+        other = scratch.get(f"{record['set']}-vectors-{record['seed']}")
+        rows.append(
+            (
+                f"{record['set']}, seed {record['seed']}",
+                record["base"] or "nothing",
+                f"{read['tokens'] * len(read['history']):,}",
+                *(percent(scores, path) for path in ("alone", "default")),
+                *(percent(other["scores"], path) if other else "" for path in ("alone", "default")),
+                percent(scores, "tfidf_lr"),
+                percent(scores, "default", unseen=True),
+                f"{(read['seconds'] + record['seconds']) / 60:,.0f}",
+            )
+        )
+    head = (
+        "set", "begins from", "tokens read without labels", "network alone", "with n-grams",
+        "from scratch with vectors, alone", "the same with n-grams", "TF-IDF + LR", "with n-grams, unseen rows", "minutes",
+    )  # fmt: skip
+    return "\n\n".join(["### Fine-tuned", *map(about, found), table(head, rows)])
+
+
+def percent(scores: Record, path: str, *, unseen: bool = False) -> str:
+    part = scores.get(path, {})
+    part = part.get("unseen", {}) if unseen else part
+    return f"{100 * part['accuracy']:.1f}" if part else ""
+
+
+def translated(found: list[Record]) -> str:
+    if not found:
+        return ""
+    rows = [
+        (
+            f"{record['set']}, seed {record['seed']}",
+            f"**{record['scores']['bleu_lc']:.1f}**",
+            *(f"{record['scores'][key]:.1f}" for key in ("bleu", "chrf")),
+            ", ".join(f"{name} {other['bleu']:.1f}" for name, other in record["scores"]["baselines"].items()),
+            f"{record['parameters']:,}",
+            f"{record['seconds']['train'] / 60:,.0f}",
+        )
+        for record in found
+    ]
+    head = ("set", "BLEU, lower case", "BLEU", "chrF", "BLEU of the baselines", "parameters", "minutes")
+    return "\n\n".join(["### Translation", *map(about, found), table(head, rows)])
+
+
+def speed(record: Record) -> str:
+    rows = [
+        (what, f"{own['echoic']:,.0f}", f"{own['torch.nn']:,.0f}", f"{record['times'][key]:.2f}")
+        for what, key, own in (
+            ("tokens a second, training", "training", record["training_tokens_per_second"]),
+            ("sentences a second, beam of 5", "beam", record["beam5_sentences_per_second"]),
+        )
+    ]
+    return "\n\n".join(
+        ["### The same translator in torch.nn", about(record), table(("", "echoic", "torch.nn", "times"), rows)]
+    )
