@@ -15,8 +15,8 @@ A base is a distribution of its own: `pip install ./bases/echoic-base-en`. Of th
 
 A set lies in the folder that ECHOIC_DATA names. Texts of the validation part and of the test part are left
 out of what the language model reads, and counted. Both trainings go on where they stood in runs/finetune/; a
-result that is in results/finetune/ is not made again. `--language-set` and `--set` change the recipe and are kept
-in the result. `--limit` reads so many texts and rows only, to see that everything runs: nothing is kept then.
+result that is in results/finetune/ is not made again. Both multiply bfloat16 where the processor can. `--language-set` and
+`--set` change the recipe and are kept in the result. `--limit` reads so many texts and rows only, to see that everything runs: nothing is kept then.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Recipe:
     """The language model to begin from."""
 
 
+HALF = "train.bfloat16=true"
 ENGLISH = (
     "text.max_vocab=30000",
     "task.tied=true",
@@ -163,7 +164,10 @@ def one(name: str, seed: int, chosen: argparse.Namespace) -> None:
         print("  ", said[-1], flush=True)
 
     parts, texts = parts_of(recipe, seed, chosen.limit)
-    settings = {"language": [*recipe.language, *chosen.language_set], "classifier": [*recipe.settings, *chosen.set]}
+    settings = {
+        "language": [HALF, *recipe.language, *chosen.language_set],
+        "classifier": [HALF, *recipe.settings, *chosen.set],
+    }
     runs = chosen.runs / (f"limit{chosen.limit}" if chosen.limit else "")
     start = pipeline.load(recipe.base) if recipe.base else None
     base, read = language_model(
@@ -174,6 +178,7 @@ def one(name: str, seed: int, chosen: argparse.Namespace) -> None:
         parts |= {"valid": some(parts["valid"], recipe.labels // 10, seed)}
     config = transplant.settings(base, Config().override([f"seed={seed}", *settings["classifier"]]))
     journey = fit(parts["train"], parts["valid"], config, runs / f"{name}-{seed}", hear, base)
+    journey.model.save(runs / f"{name}-{seed}" / "bundle")
     facts = {
         "set": name,
         "seed": seed,
