@@ -71,7 +71,8 @@ def inputs(layout: str, x: Tensor) -> Any:
         ordered = layout == "packed_sorted"
         rows, lengths = (x[[2, 0, 1]], LENGTHS[[2, 0, 1]]) if ordered else (x, LENGTHS)
         return pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=ordered)
-    return x if layout == "batch_first" else x.transpose(0, 1)
+    x = x[:, :1] if layout.startswith("one step") else x
+    return x if layout.endswith("batch_first") else x.transpose(0, 1)
 
 
 def states(kind: str, layout: str, count: int, dtype: torch.dtype = torch.float64) -> Any:
@@ -81,12 +82,17 @@ def states(kind: str, layout: str, count: int, dtype: torch.dtype = torch.float6
     return fields[0] if len(fields) == 1 else tuple(fields)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, "one step", "one step, batch_first"])
 @pytest.mark.parametrize("kind", [*KINDS, "proj"])
 def test_numbers_and_gradients_are_torchs(kind: str, layout: str) -> None:
     for layers, both, bias in itertools.product([1, 2], [False, True], [True, False]):
         given = bias == (layers == 2)
-        options = {"num_layers": layers, "bidirectional": both, "bias": bias, "batch_first": layout == "batch_first"}
+        options = {
+            "num_layers": layers,
+            "bidirectional": both,
+            "bias": bias,
+            "batch_first": layout.endswith("batch_first"),
+        }
         answers, gradients = [], []
         for module in pair(kind, **options):
             x, hx = draw(B, T, D).requires_grad_(), states(kind, layout, layers * (1 + both)) if given else None
@@ -238,8 +244,10 @@ def test_an_empty_batch_has_torchs_shapes() -> None:
         assert [t.shape for t in tensors(ours(x))] == [t.shape for t in tensors(theirs(x))]
 
 
-def test_dropout_between_layers_while_training_alone() -> None:
-    module, x = nn.LSTM(D, H, 2, dropout=0.5), draw(T, B, D).float()
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("steps", [T, 1])
+def test_dropout_between_layers_while_training_alone(kind: type[Any], steps: int) -> None:
+    module, x = kind(D, H, 2, dropout=0.5), draw(steps, B, D).float()
     torch.manual_seed(0)
     first, second = module(x)[0], module(x)[0]
     torch.manual_seed(0)

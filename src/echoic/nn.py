@@ -35,6 +35,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from echoic import keras_weights
 from echoic.cells.base import Cell
+from echoic.kernels.dispatch import step_of_torch
 from echoic.layers.dropout import Noise
 from echoic.layers.stack import Stack
 from echoic.projected import project
@@ -154,10 +155,30 @@ class _Recurrent(nn.Module):
             y, last = self._run(x, hx, lengths, batched=True)
             return _pack(y, lengths, input), last
         self._check_input(input)
+        if lengths is None and (kernel := self._step_of_torch(input)) is not None:
+            return self._one_step(kernel, input, hx)
         batched = input.dim() == 3
         x = input[None] if not batched else input if self.batch_first else input.transpose(0, 1)
         y, last = self._run(x, hx, lengths, batched)
         return (y[0] if not batched else y if self.batch_first else y.transpose(0, 1)), last
+
+    def _step_of_torch(self, x: Tensor) -> str | None:
+        """torch's kernel where a call is for one step of few rows, and takes less time than the way to ours."""
+        if x.dim() != 3 or x.shape[1 if self.batch_first else 0] != 1 or x.device.type != "cpu":
+            return None
+        if torch.compiler.is_compiling() or (self.training and self.dropout and self.num_layers > 1):
+            return None
+        return step_of_torch(_cells(self._stack)[0], x.shape[0 if self.batch_first else 1])
+
+    def _one_step(self, kernel: str, x: Tensor, hx: Any) -> Output:
+        """`forward` of one step of an RNN or GRU, which have one field of state."""
+        weights = [getattr(self, name) for names in self._names for _, name in names]
+        if hx is None:
+            hx = x.new_zeros(len(self._names), x.shape[0 if self.batch_first else 1], self.hidden_size)
+        else:
+            self._states(hx, x if self.batch_first else x.transpose(0, 1), batched=True)
+        options = self.bias, self.num_layers, 0.0, self.training, self.bidirectional, self.batch_first
+        return getattr(torch._VF, kernel)(x, hx, weights, *options)  # type: ignore[attr-defined, no-any-return]
 
     def _run(self, x: Tensor, hx: Any, lengths: Any, batched: bool) -> tuple[Tensor, Any]:
         """x (B, T, D) -> y (B, T, ...), torch's last state."""

@@ -146,5 +146,7 @@ def test_a_few_single_steps_pay_for_no_packing() -> None:
 
     assert [asked(kind, 128, 1) for kind in ("lstm", "gru", "rnn")] == ["reference", "torch", "torch"]
     assert asked("gru", 128, 1, masks=Masks(torch.ones(1, 128), None)) == "reference", "torch would drop nothing"
-    for units, rows in ((32, 1), (128, 32), (128, None)):
-        assert asked("gru", units, rows) == native.name()
+    assert [asked("rnn", 32, 1), asked("rnn", 32, 1000), asked("gru", 32, 64)] == ["torch"] * 3
+    for kind, rows in (("gru", 65), ("gru", None), ("rnn", None), ("lstm", 32), ("lstm", None)):
+        assert asked(kind, 128, rows) == native.name()
+    assert asked("lstm", 32, 1) == native.name(), "few weights are packed at once"

@@ -15,6 +15,7 @@ a step of padding: there the packed form, slower, gives the exact c.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,8 @@ from echoic.kernels import bridge, native
 ROWS, WEIGHTS = 32, 16_384
 """A step of fewer rows with more weights is not worth packing them (`python benchmarks/kernels.py grid`). torch's LSTM
 lays out its weights for each call too."""
+AT_ONCE = {"rnn_tanh": math.inf, "rnn_relu": math.inf, "gru": 64}
+"""Rows of a single step up to which torch's kernel, which packs nothing, is faster (the same grid)."""
 
 
 class Run(Protocol):
@@ -67,11 +70,12 @@ def choose(
     reference: Run = partial(loop, masks=masks, zoneout=zoneout)
     plain = not zoneout.rate and all(mask is None for mask in masks)
     u = cell.weight_hh
-    if rows_of_one_step is not None and rows_of_one_step < ROWS and u.numel() + cell.weight_ih.numel() > WEIGHTS:
+    if rows_of_one_step is not None:
         why = "for so few rows of one step the core's packing of the weights costs more than it gains"
-        if plain and not cell.layer_norm and not isinstance(cell, LSTMCell) and _torch_kernel(cell) is not None:
+        if plain and step_of_torch(cell, rows_of_one_step) is not None:
             return Choice("torch", why, _run_dense)
-        return Choice("reference", why, reference)
+        if rows_of_one_step < ROWS and u.numel() + cell.weight_ih.numel() > WEIGHTS:
+            return Choice("reference", why, reference)
     if cell.layer_norm:
         return Choice("reference", "no kernel has layer norm", reference)
     kind = _native_kind(cell)
@@ -94,6 +98,12 @@ def choose(
     if ragged and want_state and isinstance(cell, LSTMCell):
         return Choice("torch-packed", f"{instead}rows differ in length and the last c is wanted", _run_packed)
     return Choice("torch", f"{instead}torch's {kernel} computes this cell", _run_dense)
+
+
+def step_of_torch(cell: Cell, rows: int) -> str | None:
+    """The name of torch's kernel where it is the faster one for a single step of so many rows."""
+    kernel = None if cell.layer_norm else _torch_kernel(cell)
+    return kernel if kernel is not None and rows <= AT_ONCE.get(kernel, -1) else None
 
 
 def _autocast_to_bfloat16() -> bool:

@@ -72,8 +72,7 @@ class Pool(nn.Module):
         if self.kind in ("mean", "concat"):
             kept["sum"] = states.sum(1)
         if self.kind in ("max", "concat"):
-            # max(1).values and not amax(1): on CPU its backward pass costs half
-            kept["top"] = states.masked_fill(~valid[..., None], -math.inf).max(1).values
+            kept["top"] = _largest(states, lengths, valid)
         return kept
 
     def join(self, rows: dict[str, Tensor], lengths: Tensor, owner: Tensor, texts: int) -> Tensor:
@@ -127,6 +126,13 @@ class Pool(nn.Module):
         row = torch.arange(len(states), device=states.device)
         forward = states[row, lengths.clamp_min(1) - 1, : self.hidden_size]
         return torch.cat([forward, states[:, 0, self.hidden_size :]], 1)
+
+
+def _largest(states: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+    """(R, S, F), (R,), (R, S) -> (R, F), -inf for a row without a step. Found without a gradient and then taken,
+    so that the backward pass writes one tensor of the states' size and not three."""
+    place = states.detach().masked_fill(~valid[..., None], -math.inf).max(1, keepdim=True).indices
+    return states.gather(1, place)[:, 0].masked_fill((lengths == 0)[:, None], -math.inf)
 
 
 def _clean(states: Tensor, lengths: Tensor) -> Tensor:
