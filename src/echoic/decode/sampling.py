@@ -120,7 +120,7 @@ def penalised(logits: np.ndarray, seen: np.ndarray, how: How) -> np.ndarray:
 def probabilities(scores: np.ndarray, how: How) -> np.ndarray:
     """Scores (S, V) -> probabilities (S, V) of what temperature, top-k, top-p and min-p leave; T above 0."""
     with np.errstate(over="ignore"):  # a temperature near 0 leaves the largest alone
-        p = softmax((scores - scores.max(1, keepdims=True)) / how.temperature)
+        p = softmax(scores, how.temperature)
     if how.top_k == 0 and how.top_p == 1 and how.min_p == 0:
         return p
     if 0 < how.top_k < p.shape[1]:
@@ -137,8 +137,9 @@ def probabilities(scores: np.ndarray, how: How) -> np.ndarray:
     return np.asarray(p / p.sum(1, keepdims=True))
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
+def softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     p: np.ndarray = scores - np.maximum.reduce(scores, 1, keepdims=True)
+    p /= temperature
     np.exp(p, out=p)
     p /= np.add.reduce(p, 1, keepdims=True)
     return p
