@@ -12,6 +12,15 @@ def test_noise_is_a_function_of_seed_and_step() -> None:
     assert len({tuple(draw.tolist()) for draw in draws.values()}) == 9
 
 
+def test_a_second_pass_gets_what_the_first_one_drew() -> None:
+    noise = Noise(0, 0)
+    drawn = noise.mask((5, 3), 0.4), noise.keep((7,), 0.5)
+    noise.rewind()
+    again = noise.mask((5, 3), 0.4), noise.keep((7,), 0.5)
+    assert all(map(torch.equal, drawn, again))
+    assert not torch.equal(noise.keep((7,), 0.5), drawn[1]), "behind them new ones are drawn"
+
+
 def test_noise_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     Noise(0, 0).mask((5, 5), 0.3)

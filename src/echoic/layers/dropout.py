@@ -7,7 +7,7 @@ left on at prediction. The noise of a training step is a pure function of (seed,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,15 +22,31 @@ class Noise:
         mixed = int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:8], "little") >> 1
         self.device, self.progress = torch.device(device), progress
         self.generator = torch.Generator(self.device).manual_seed(mixed)
+        self._drawn: list[Tensor] = []
+        self._given = 0
+
+    def rewind(self) -> None:
+        """From here on the same draws again, for a second pass over the same step; they were kept, as drawing takes time."""
+        self._given = 0
+
+    def _next(self, draw: Callable[[], Tensor]) -> Tensor:
+        if self._given == len(self._drawn):
+            self._drawn.append(draw())
+        self._given += 1
+        return self._drawn[self._given - 1]
 
     def keep(self, shape: Sequence[int], rate: float) -> Tensor:
         """Booleans, False with probability `rate`."""
-        return torch.rand(tuple(shape), generator=self.generator, device=self.device) >= rate
+        return self._next(lambda: torch.rand(tuple(shape), generator=self.generator, device=self.device) >= rate)
 
     def mask(self, shape: Sequence[int], rate: float, dtype: torch.dtype = torch.float32) -> Tensor:
         """An inverted-dropout mask: 0 with probability `rate`, else 1/(1-rate), so that its mean is 1."""
-        uniform = torch.rand(tuple(shape), generator=self.generator, device=self.device, dtype=dtype)
-        return uniform.ge_(rate).mul_(1.0 / (1.0 - rate))
+
+        def draw() -> Tensor:
+            uniform = torch.rand(tuple(shape), generator=self.generator, device=self.device, dtype=dtype)
+            return uniform.ge_(rate).mul_(1.0 / (1.0 - rate))
+
+        return self._next(draw)
 
 
 def dropout(x: Tensor, rate: float, noise: Noise | None, *, locked: bool = False) -> Tensor:

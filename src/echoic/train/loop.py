@@ -277,14 +277,15 @@ class _Training:
         self.network.zero_grad()
         with self._room(f"a batch of {len(rows):,} rows"):
             batch = self.collate(rows, self.state.epoch, self.state.step)
-            before = dict(self.carry)
-            total, count = self.loss(self.network, batch, self._noise())
+            before, noise = dict(self.carry), self._noise()
+            total, count = self.loss(self.network, batch, noise)
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
             words = [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
             if words and self.config.adversarial:
+                noise.rewind()
                 with adversarial.moved(words, self.config.adversarial), adversarial.rewound(self.carry, before):
-                    again, _ = self.loss(self.network, batch, self._noise())
+                    again, _ = self.loss(self.network, batch, noise)
                     (again / count).backward()  # type: ignore[no-untyped-call]
         read = [numbers for table in self.tables for _, numbers in table.read]
         value, norm = float(total.detach()), optim.clip([*self.network.parameters(), *read], self.config.clip)
