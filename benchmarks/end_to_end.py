@@ -5,18 +5,24 @@
 The same batches (a sample spread over an epoch's buckets), the same layers, dropout, clipping, average and
 adversarial step on both sides, in turns. Theirs is what one writes in torch: `nn.Embedding`, `nn.LSTM`, fused
 AdamW. `nn.LSTM` runs over padded rows (fast, but its backward direction begins on padding) and over a
-PackedSequence (right, and slower, so in the first two rounds only); ours is right. Tokens are counted without
-padding, once a step. Networks are made beforehand, as an epoch has 400 batches and these are twelve. Nothing else
-may run.
+PackedSequence (right, and slower, so in two rounds only); ours is right. Tokens are counted without
+padding, once a step. Networks are made beforehand, as an epoch has 400 batches and these are twelve.
+
+Where TensorFlow is installed, Keras is measured too: Embedding with and without mask_zero, Bidirectional(LSTM),
+GlobalMaxPooling1D, AdamW with clipping and an average, `train_on_batch`. A long text's segments are rows of their own
+there, and there is no adversarial step, so it stands beside our own training without one. Nothing else may run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
@@ -34,6 +40,9 @@ from echoic.train import loop
 from echoic.train.progress import Silent
 from record import save
 from sets import SETS
+
+SLOW = ("torch, packed",)
+"""Measured once, after a round that warms up."""
 
 
 class Theirs(nn.Module):
@@ -108,6 +117,38 @@ def train_ours(network: nn.Module, task: Classify, data: Any, rows: list[np.ndar
     )
 
 
+def keras_side(config: Config, batches: list[Any], vocabulary: int, masked: bool) -> Callable[[], None]:
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    import keras
+
+    model, train = config.model, config.train
+    network = keras.Sequential(
+        [
+            keras.layers.Embedding(vocabulary, model.embedding, mask_zero=masked),
+            keras.layers.Dropout(model.dropout_embedding),
+            keras.layers.Bidirectional(keras.layers.LSTM(model.hidden, return_sequences=True)),
+            keras.layers.GlobalMaxPooling1D(),
+            keras.layers.Dropout(model.dropout_output),
+            keras.layers.Dense(2),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.AdamW(
+        train.lr or 0.002, train.weight_decay, global_clipnorm=train.clip, use_ema=True, ema_momentum=train.average
+    )
+    network.compile(optimizer, loss)
+    rows = []
+    for batch in batches:
+        ids, _, owner = split(torch.from_numpy(batch.inputs), torch.from_numpy(batch.lengths), model.segment)
+        rows.append((ids.numpy(), batch.targets[owner.numpy()]))
+
+    def run() -> None:
+        for ids, targets in rows:
+            network.train_on_batch(ids, targets)
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -136,10 +177,13 @@ def main() -> None:
         "echoic, plain": side(["train.adversarial=0"], None),
         "torch, padded, plain": side(["train.adversarial=0"], False),
     }
+    if find_spec("tensorflow") is not None:
+        sides["keras"] = keras_side(config, batches, vocabulary, masked=False)
+        sides["keras, masked"] = keras_side(config, batches, vocabulary, masked=True)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for round_ in range(options.rounds + 1):
         for name, run in sides.items():
-            if name == "torch, packed" and round_ not in (1, 2):
+            if name in SLOW and round_ not in (0, 1):
                 continue
             start = time.perf_counter()
             run()
@@ -156,6 +200,9 @@ def main() -> None:
     facts["tokens_per_second"] = {name: round(tokens / median(times)) for name, times in seconds.items()}
     pairs = [("echoic", "torch, padded"), ("echoic", "torch, packed"), ("echoic, bfloat16", "torch, padded")]
     pairs += [("echoic, bfloat16", "echoic"), ("echoic, plain", "torch, padded, plain")]
+    pairs += [("echoic, plain", name) for name in sides if name.startswith("keras")]
+    if find_spec("tensorflow") is not None:
+        facts["keras"] = {name: version(name) for name in ("keras", "tensorflow-cpu")}
     save("kernels/end_to_end", {**facts, "rounds": options.rounds, "rows": [times_as_fast(*each) for each in pairs]})
 
 
