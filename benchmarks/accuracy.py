@@ -35,6 +35,7 @@ from sets import SETS
 
 VARIANTS = {
     "default": [],
+    "bfloat16": ["train.bfloat16=true"],
     "vectors": [f'text.vectors="{data_dir() / "glove_100d_50k" / "glove.100d.50k.txt.xz"}"'],
 }
 KEPT = ("examples", "accuracy", "macro_f1", "loss", "ece")
