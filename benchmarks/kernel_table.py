@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
+
+from markdown import records
+from markdown import table as markdown_table
 
 TITLES = {
     "train": "A training step over full rows",
@@ -24,7 +27,32 @@ def section(folder: Path) -> str:
         path = folder / f"{name}.json"
         if path.exists():
             parts.append(shown(json.loads(path.read_text(encoding="utf-8"))))
+    parts += filter(None, [rounding(folder.parent / "accuracy")])
     return "\n\n".join(["## The native core", *parts]) + "\n" if parts else ""
+
+
+def rounding(folder: Path) -> str:
+    """What training in bfloat16 costs: the same seeds of IMDb both ways. folder: results/accuracy."""
+    found = {name: [r for _, r in records(folder, f"imdb-{name}-*.json")] for name in ("default", "bfloat16")}
+    seeds = {name: [record["seed"] for record in each] for name, each in found.items()}
+    if not found["bfloat16"] or seeds["default"] != seeds["bfloat16"]:
+        return ""
+
+    def mean(name: str, path: str) -> float:
+        return 100 * fmean(record["scores"][path]["accuracy"] for record in found[name])
+
+    rows = [
+        (
+            shown,
+            *(f"{mean(name, path):.2f}" for name in found),
+            f"{mean('bfloat16', path) - mean('default', path):+.2f}",
+        )
+        for shown, path in (("network alone", "alone"), ("with n-grams", "default"))
+    ]
+    head = ("accuracy on imdb", "float32", "bfloat16", "difference")
+    about = "`python benchmarks/accuracy.py imdb --variant bfloat16`, and without; test part, per cent, means of seeds "
+    about += ", ".join(map(str, seeds["bfloat16"])) + "."
+    return "\n\n".join(["### What products in bfloat16 cost", about, markdown_table(head, rows)])
 
 
 def door(record: dict[str, Any]) -> str:
