@@ -244,6 +244,14 @@ def test_an_empty_batch_has_torchs_shapes() -> None:
         assert [t.shape for t in tensors(ours(x))] == [t.shape for t in tensors(theirs(x))]
 
 
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru"])
+def test_one_step_keeps_its_precision_under_autocast(kind: str) -> None:
+    module, x = pair(kind, torch.float32)[0], draw(1, B, D).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        y, last = module(x)
+    assert (y.dtype, last.dtype) == (torch.float32, torch.float32)
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("steps", [T, 1])
 def test_dropout_between_layers_while_training_alone(kind: type[Any], steps: int) -> None:

@@ -166,7 +166,7 @@ class _Recurrent(nn.Module):
         """torch's kernel where a call is for one step of few rows, and takes less time than the way to ours."""
         if x.dim() != 3 or x.shape[1 if self.batch_first else 0] != 1 or x.device.type != "cpu":
             return None
-        if torch.compiler.is_compiling() or (self.training and self.dropout and self.num_layers > 1):
+        if self.training and self.dropout and self.num_layers > 1:
             return None
         return step_of_torch(_cells(self._stack)[0], x.shape[0 if self.batch_first else 1])
 

@@ -101,7 +101,10 @@ def choose(
 
 
 def step_of_torch(cell: Cell, rows: int) -> str | None:
-    """The name of torch's kernel where it is the faster one for a single step of so many rows."""
+    """The name of torch's kernel where it is the faster one for a single step of so many rows. Not where a call is
+    traced, as the tracer does not know it, nor under autocast, where its answers are of half the precision."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return None
     kernel = None if cell.layer_norm else _torch_kernel(cell)
     return kernel if kernel is not None and rows <= AT_ONCE.get(kernel, -1) else None
 
