@@ -82,7 +82,10 @@ def door(record: dict[str, Any]) -> str:
 def end_to_end(record: dict[str, Any]) -> str:
     about = (
         f"`{record['command']}`: {record['batches']} batches of the default recipe, {record['tokens']:,} tokens, "
-        f"{record['threads']} threads, torch {record['versions']['torch']}, {record['time']}. Medians of {record['rounds']} rounds in turns."
+        f"{record['threads']} threads, torch {record['versions']['torch']}"
+        + "".join(f", {name} {number}" for name, number in record.get("keras", {}).items())
+        + f", {record['time']}. Medians of {record['rounds']} rounds in turns (torch, packed: one round). "
+        "Plain: without the adversarial step, as Keras."
     )
     speeds = [f"| {name} | {speed:,} |" for name, speed in record["tokens_per_second"].items()]
     ratios = [

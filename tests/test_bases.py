@@ -15,7 +15,7 @@ import echoic
 from echoic import pipeline
 from echoic.core import bundle
 from echoic.core.errors import Unavailable
-from echoic.core.types import Example
+from echoic.core.types import UNKNOWN, Example
 from echoic.finetuning import finetune
 from echoic.serve.author import open_author
 from export.models import language
@@ -152,3 +152,21 @@ LONG = "and so the line is long enough to be kept as it stands"
 )  # fmt: skip
 def test_markup_is_removed(texts: Any, markup: str, wanted: str) -> None:
     assert texts.plain(markup) == wanted
+
+
+@pytest.mark.parametrize(("name", "prompt"), [("base-en", "The city of")])
+def test_what_is_given_away_is_small_reads_its_language_and_says_what_it_is(name: str, prompt: str) -> None:
+    place = ROOT / "bases" / f"echoic-{name}"
+    folder = place / "src" / f"echoic_{name.replace('-', '_')}" / "bundle"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 15 << 20
+    model = echoic.load(folder)
+    assert model.task.text.encode([prompt])[0].min() > UNKNOWN
+    assert len(model.generate(prompt, length=8, temperature=0.7).continuation) > 0
+    card = (place / "README.md").read_text(encoding="utf-8")
+    for said in (
+        f"{sum(p.numel() for p in model.network.parameters()):,} parameters",
+        "perplexity",
+        "Terms",
+        "Not for",
+    ):
+        assert said in card
