@@ -38,6 +38,7 @@ from echoic.cells.base import Cell
 from echoic.kernels.dispatch import step_of_torch
 from echoic.layers.dropout import Noise
 from echoic.layers.stack import Stack
+from echoic.nn_arguments import check_dropout, check_flags, check_lengths, check_sizes, no_projection, same_kind
 from echoic.projected import project
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -67,9 +68,9 @@ class _Recurrent(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        _check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
-        _check_dropout(dropout, num_layers)
+        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
+        check_dropout(dropout, num_layers)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size, self.options = bidirectional, proj_size, options
@@ -184,7 +185,7 @@ class _Recurrent(nn.Module):
         """x (B, T, D) -> y (B, T, ...), torch's last state."""
         if x.shape[1] == 0:
             raise ValueError("input: expected at least 1 step, got 0")
-        checked = _check_lengths(lengths, x, batched)
+        checked = check_lengths(lengths, x, batched)
         y, states = self._filled()(x, checked, self._states(hx, x, batched), self._noise(x))
         return y, self._join(states, batched)
 
@@ -203,7 +204,7 @@ class _Recurrent(nn.Module):
             raise ValueError(f"input: expected 3 dimensions, or 2 if unbatched, got {x.dim()}")
         if x.shape[-1] != self.input_size:
             raise ValueError(f"input: expected {self.input_size} features (input_size), got {x.shape[-1]}")
-        _same_kind("input", x, getattr(self, self._names[0][0][1]))
+        same_kind("input", x, getattr(self, self._names[0][0][1]))
 
     def _states(self, hx: Any, x: Tensor, batched: bool) -> list[Any] | None:
         """torch's hx -> one State a cell."""
@@ -221,7 +222,7 @@ class _Recurrent(nn.Module):
             expected = (len(cells), *((x.shape[0],) if batched else ()), *shape)
             if tuple(field.shape) != expected:
                 raise ValueError(f"{name}: expected shape {expected}, got {tuple(field.shape)}")
-            _same_kind(name, field, x)
+            same_kind(name, field, x)
         parts = [(field if batched else field[:, None]).unbind(0) for field in fields]
         return [cell.State(*one) for cell, one in zip(cells, zip(*parts, strict=True), strict=True)]
 
@@ -292,7 +293,7 @@ class RNN(_Recurrent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        _no_projection(proj_size)
+        no_projection(proj_size)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype,
             nonlinearity=nonlinearity,
@@ -319,7 +320,7 @@ class GRU(_Recurrent):
         *,
         reset: str = "after",
     ) -> None:
-        _no_projection(proj_size)
+        no_projection(proj_size)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype,
             reset=reset,
@@ -370,52 +371,3 @@ def _pack(y: Tensor, lengths: Tensor, like: PackedSequence) -> PackedSequence:
         y, lengths = y[like.sorted_indices], lengths.to(like.sorted_indices.device)[like.sorted_indices]
     data = pack_padded_sequence(y, lengths.cpu(), batch_first=True).data
     return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
-
-
-def _check_lengths(given: Any, x: Tensor, batched: bool) -> Tensor | None:
-    """Lengths (B,) within 0..T of x (B, T, D), or None."""
-    if given is None:
-        return None
-    if not batched:
-        raise ValueError("lengths: expected None for unbatched input")
-    lengths: Tensor = torch.as_tensor(given)
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths: expected whole numbers, got {lengths.dtype}")
-    if tuple(lengths.shape) != (x.shape[0],):
-        raise ValueError(f"lengths: expected shape ({x.shape[0]},), got {tuple(lengths.shape)}")
-    if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= x.shape[1]:
-        raise ValueError(f"lengths: expected 0 to {x.shape[1]} steps, got {int(lengths.min())} to {int(lengths.max())}")
-    return lengths
-
-
-def _same_kind(name: str, tensor: Tensor, like: Tensor) -> None:
-    if tensor.dtype != like.dtype:
-        raise ValueError(f"{name}: expected {like.dtype}, got {tensor.dtype}")
-    if tensor.device != like.device:
-        raise ValueError(f"{name}: expected device {like.device}, got {tensor.device}")
-
-
-def _check_sizes(**sizes: Any) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"{name}: expected an int, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
-
-
-def _check_flags(**flags: Any) -> None:
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name}: expected a bool, got {type(flag).__name__}")
-
-
-def _check_dropout(dropout: Any, num_layers: int) -> None:
-    if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout: expected a number in [0, 1), got {dropout!r}")
-    if dropout and num_layers == 1:
-        warnings.warn(f"dropout={dropout} acts between layers, and num_layers is 1: it does nothing", stacklevel=4)
-
-
-def _no_projection(proj_size: int) -> None:
-    if proj_size:
-        raise ValueError(f"proj_size: expected 0, as only LSTM projects, got {proj_size}")
