@@ -10,7 +10,8 @@ padding, once a step. Networks are made beforehand, as an epoch has 400 batches 
 
 Where TensorFlow is installed, Keras is measured too: Embedding with and without mask_zero, Bidirectional(LSTM),
 GlobalMaxPooling1D, AdamW with clipping and an average, `train_on_batch`. A long text's segments are rows of their own
-there, and there is no adversarial step, so it stands beside our own training without one. Nothing else may run.
+there; word dropout, label smoothing and the adversarial step it has not, so it stands beside our own training without
+the last. Nothing else may run.
 """
 
 from __future__ import annotations
