@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accuracy import score_rows
 from echoic import pipeline
 from echoic.core.config import Config
 from echoic.core.types import Example
 from echoic.distilling import Teacher
 from echoic.layers.stack import Stack
-from finetune import HALF, RECIPES, fit, parts_of
-from recipe import validated
-from record import RESULTS, save
+from finetune import HALF, RECIPES, conclude, fit, parts_of
+from record import RESULTS
 
 STUDENT = (HALF, "model.hidden=80", "model.embedding=96", "train.epochs=4")
 
@@ -67,19 +64,8 @@ def one(name: str, seed: int, chosen: argparse.Namespace) -> None:
         "temperature": chosen.temperature,
         "texts": len(taught),
         "multiply_adds": dict(zip(("student", "teacher"), costs, strict=True)),
-        "seconds": round(journey.fitted.seconds),
-        "epochs": journey.fitted.history,
-        "parameters": sum(p.numel() for p in journey.model.network.parameters()),
-        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "notes": said,
-        "validation": validated(journey),
     }
-    print(name, seed, facts["validation"], facts["multiply_adds"], flush=True)
-    if not chosen.dev:
-        facts |= score_rows(journey, parts["train"], parts["valid"], parts["test"], hear)
-        print({path: round(found["accuracy"], 4) for path, found in facts["scores"].items()}, flush=True)
-    if not chosen.limit:
-        print(save(f"distil/{name}-{seed}{'-dev' if chosen.dev else ''}", facts).name, flush=True)
+    conclude(journey, parts, facts, f"distil/{name}-{seed}", chosen, said)
 
 
 def main() -> None:

@@ -187,20 +187,33 @@ def one(name: str, seed: int, chosen: argparse.Namespace) -> None:
         "budget": recipe.budget,
         "rows": {part: len(rows) for part, rows in parts.items()},
         "language_model": read,
+    }
+    conclude(journey, parts, facts, f"finetune/{name}-{seed}", chosen, said)
+
+
+def conclude(
+    journey: pipeline.Journey,
+    parts: dict[str, Examples],
+    facts: dict[str, Any],
+    place: str,
+    chosen: argparse.Namespace,
+    said: list[str],
+) -> None:
+    """Scores a classifier that was trained, on the test part unless --dev, and keeps it all unless --limit."""
+    facts |= {
         "seconds": round(journey.fitted.seconds),
         "epochs": journey.fitted.history,
         "best_epoch": journey.fitted.best_epoch,
         "parameters": sum(p.numel() for p in journey.model.network.parameters()),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "notes": said,
         "validation": validated(journey),
     }
-    print(name, seed, facts["validation"], flush=True)
+    print(place, facts["validation"], flush=True)
     if not chosen.dev:
-        facts |= score_rows(journey, parts["train"], parts["valid"], parts["test"], hear)
+        facts |= score_rows(journey, parts["train"], parts["valid"], parts["test"], said.append)
         print({path: round(found["accuracy"], 4) for path, found in facts["scores"].items()}, flush=True)
     if not chosen.limit:
-        print(save(f"finetune/{name}-{seed}{'-dev' if chosen.dev else ''}", facts).name, flush=True)
+        print(save(place + "-dev" * chosen.dev, facts | {"notes": said}).name, flush=True)
 
 
 def main() -> None:
