@@ -29,12 +29,12 @@ def probed(record: Record) -> str:
 def compared(record: Record) -> str:
     lines = []
     for line in record["table"]:
-        worse = sum(pair["real"] for pair in record["differences"] if pair["better"] == line["name"])
+        beaten = sum(pair["real"] for pair in record["differences"] if pair["better"] == line["name"])
         lines.append(
             (
                 line["name"],
                 f"**{100 * line['accuracy']:.1f}** [{100 * line['low']:.1f}, {100 * line['high']:.1f}]",
-                str(worse),
+                str(beaten),
                 *(
                     "" if line[key] is None else f"{line[key]:,.0f}"
                     for key in ("parameters", "seconds", "tokens_per_second", "texts_per_second", "peak_memory_mib")
