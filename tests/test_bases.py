@@ -91,7 +91,7 @@ def test_a_distribution_holds_a_whole_base(name: str) -> None:
     folder = place / package / "bundle"
     if not folder.exists():
         pytest.skip("not trained yet: python bases/train.py " + name)
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 15 << 20
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 15_000_000
     model = echoic.load(folder)
     assert model.task.streams
     assert model.generate("", length=5).continuation
@@ -124,7 +124,7 @@ def test_what_was_trained_is_packed_with_a_card(
     examples = [Example(f"the cat sat on mat {i}, 猫坐在垫子上 and it was so" * 3, row=i) for i in range(20)]
     config = echoic.Config().override([*script.SHARED, *base.settings, *small])
     journey = pipeline.fit(examples[:16], examples[16:], config)
-    script.pack(name, base, journey.model, script.told(journey, 16))
+    script.pack(name, base, journey.model, [e.input for e in examples], script.told(journey, 16))
     package = tmp_path / f"echoic-{name}"
     assert echoic.load(package / "src" / f"echoic_{name.replace('-', '_')}" / "bundle").task.streams
     card = (package / "README.md").read_text(encoding="utf-8")
@@ -154,11 +154,11 @@ def test_markup_is_removed(texts: Any, markup: str, wanted: str) -> None:
     assert texts.plain(markup) == wanted
 
 
-@pytest.mark.parametrize(("name", "prompt"), [("base-en", "The city of")])
+@pytest.mark.parametrize(("name", "prompt"), [("base-en", "The city of"), ("base-zh", "皇帝")])
 def test_what_is_given_away_is_small_reads_its_language_and_says_what_it_is(name: str, prompt: str) -> None:
     place = ROOT / "bases" / f"echoic-{name}"
     folder = place / "src" / f"echoic_{name.replace('-', '_')}" / "bundle"
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 15 << 20
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 15_000_000
     model = echoic.load(folder)
     assert model.task.text.encode([prompt])[0].min() > UNKNOWN
     assert len(model.generate(prompt, length=8, temperature=0.7).continuation) > 0
