@@ -14,7 +14,7 @@ from cli.commands import Answer, sentences, write_csv
 from echoic.core import bundle
 from echoic.export import onnx, parity, sealed
 from echoic.model import load
-from export.models import classifier, language
+from export.models import classifier, language, translator
 
 Call = Callable[..., Answer]
 
@@ -176,3 +176,25 @@ def test_a_damaged_bundle(call: Call, broken: Path, tmp_path: Path) -> None:
     raw[-1] ^= 1
     (broken / "model.safetensors").write_bytes(bytes(raw))
     call("export", broken, tmp_path / "m.onnx").refused(65, "model.safetensors: damaged")
+
+
+def test_a_translator_is_two_files(call: Call, tmp_path: Path, unsynced: None) -> None:
+    translator().save(tmp_path / "t")
+    answer = call("export", tmp_path / "t", tmp_path / "m.onnx", "--json")
+    assert answer.code == 0, answer.err
+    names = ["m.encoder.onnx", "m.step.onnx"]
+    assert sorted(p.name for p in tmp_path.glob("*.onnx")) == names
+    assert [Path(each).name for each in answer.json["files"]] == names
+    assert answer.json["bytes"] == sum((tmp_path / name).stat().st_size for name in names)
+    call("export", tmp_path / "t", tmp_path / "m.onnx").refused(
+        73, "m.encoder.onnx: exists already; --force replaces it"
+    )
+    answer = call("export", tmp_path / "t", tmp_path / "m.onnx", "--force", "--int8")
+    assert answer.code == 0, answer.err
+    assert "m.encoder.onnx and " in answer.out
+    for more, said in (
+        (["--states"], "has its states without asking"),
+        (["--int8", "--measure", "x.csv"], "wants a classifier"),
+    ):
+        call("export", tmp_path / "t", tmp_path / "n.onnx", *more).refused(2, said)
+    assert sorted(p.name for p in tmp_path.glob("*.onnx")) == names

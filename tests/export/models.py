@@ -14,6 +14,7 @@ from echoic.layers.ngrams import NgramPath, hashes
 from echoic.model import Model
 from echoic.tasks.classify import Classify
 from echoic.tasks.generate import Generate
+from echoic.tasks.translate import Translate
 
 TEXTS = ["a good film", "a bad film", "good good story of words", "a bad bad plot", "neither , nor ?"]
 TINY = ("model.hidden=5", "model.embedding=4", "model.segment=8", "text.min_count=1", "text.tokenizer=words")
@@ -58,7 +59,20 @@ def language(*settings: str, texts: Sequence[str] = TEXTS) -> Model:
     return Model(config, task, network, {"seed": 0})
 
 
-def draw(network: torch.nn.Module) -> None:
+PAIRS = [("a good film", "good , film"), ("bad plot of words", "plot plot"), ("a story ?", "words of a story")]
+
+
+def translator(*settings: str) -> Model:
+    config = Config().override(
+        ("task.kind=translate", *TINY[:2], "text.min_count=1", "text.tokenizer=words", *settings)
+    )
+    task = Translate.fit([Example(*pair) for pair in PAIRS], config, lambda _: None)
+    network = task.network(0).eval()
+    draw(network, 0.3)  # keys that grow without bound (relu) make a softmax of any rounding
+    return Model(config, task, network, {"seed": 0})
+
+
+def draw(network: torch.nn.Module, spread: float = 0.6) -> None:
     generator = torch.Generator().manual_seed(1)
     for name, tensor in network.state_dict().items():
         if name.startswith(("scales", "ngrams")):
@@ -66,7 +80,7 @@ def draw(network: torch.nn.Module) -> None:
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 2.0, generator=generator)
         else:
-            tensor.normal_(0.0, 1.0 if tensor.dim() == 1 or "embed" in name else 0.6, generator=generator)
+            tensor.normal_(0.0, 1.0 if tensor.dim() == 1 or "embed" in name else spread, generator=generator)
 
 
 def path_of(vocabulary: int, classes: int, order: int, slots: int = 64) -> NgramPath:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import pytest
 import torch
 
 from echoic.core.errors import CheckFailed, UsageError
-from echoic.core.types import Example
+from echoic.core.types import EMPTY, PAD, UNKNOWN, Example
 from echoic.export import graph, networks, ngrams, parity, sealed
 from echoic.export.onnx import export, outputs
 from echoic.model import Model
-from export.models import CELLS, cell, classifier, language
+from export.models import CELLS, cell, classifier, language, translator
 
 BOTH = [(), ("model.bidirectional=false",)]
 POOLS = ["last", "mean", "max", "concat", "attention", "attention model.attention=dot"]
@@ -44,19 +45,36 @@ LANGUAGE = {
     "language: tied, same size": functools.partial(language, "task.tied=true", "model.embedding=5"),
     "language: stacked": functools.partial(language, "model.layers=3", "model.batch_norm=true"),
 }
-KINDS = CLASSIFIERS | PIECEWISE | LANGUAGE
+TRANSLATORS = {
+    **{f"translator: {c} {b}": functools.partial(translator, *cell(c), *b) for c in CELLS for b in BOTH},
+    **{
+        f"translator: {o}": functools.partial(translator, *o.split())
+        for o in (
+            "task.attention=additive",
+            "task.attention=none",
+            "task.attention=none task.input_feeding=true model.variational=0",
+            "task.attention=additive task.input_feeding=true model.variational=0",
+            "task.copying=true",
+            "task.vocabulary=separate",
+            "task.vocabulary=separate task.tied=false model.layers=2",
+            "model.layers=3 model.batch_norm=true model.bidirectional=false",
+        )
+    },
+}
+KINDS = CLASSIFIERS | PIECEWISE | LANGUAGE | TRANSLATORS
 
 
-def agree(name: str, batches: int) -> bytes:
+def agree(name: str, batches: int) -> Iterable[bytes]:
     model, states = KINDS[name](), name in PIECEWISE
     made = export(model.task, model.network, "digest", states=states, seed=7, batches=batches)
     assert (made.batches, made.difference <= 1e-5) == (batches, True)
-    return made.data
+    return made.files.values()
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_model_answers_alike(name: str) -> None:
-    onnx.checker.check_model(agree(name, 20), full_check=True)
+    for data in agree(name, 20):
+        onnx.checker.check_model(data, full_check=True)
 
 
 @pytest.mark.deep
@@ -65,11 +83,11 @@ def test_every_kind_of_model_answers_alike_500_times(name: str) -> None:
     agree(name, 500)
 
 
-@pytest.mark.parametrize("name", ["3-grams", "states: concat", "language: tied"])
+@pytest.mark.parametrize("name", ["3-grams", "states: concat", "language: tied", "translator: task.copying=true"])
 @pytest.mark.parametrize("int8", [False, True])
 def test_exported_twice_the_same_bytes(name: str, int8: bool) -> None:
     made = [
-        export(model.task, model.network, "digest", states=name in PIECEWISE, int8=int8).data
+        export(model.task, model.network, "digest", states=name in PIECEWISE, int8=int8).files
         for model in (KINDS[name](), KINDS[name]())
     ]
     assert made[0] == made[1]
@@ -137,6 +155,53 @@ def test_a_language_model_steps_as_it_reads() -> None:
         answers = runtime.run(names, {"ids": ids[:, t : t + 1], "lengths": np.array([1, 1]), **states})
         states = parity.after(names, answers)
         assert np.abs(answers[names.index("logits")][:, 0] - whole[:, t]).max() < 1e-5
+
+
+def greedy(encoder: Any, step: Any, ids: np.ndarray, most: int) -> list[int]:
+    """What a program of another language does: the source (S,) -> the tokens of its translation."""
+    names = [[each.name for each in runtime.get_outputs()] for runtime in (encoder, step)]
+    fixed = {"owner": np.zeros(1, np.int64), "lengths": np.array([len(ids)])}
+    answers = encoder.run(names[0], {"ids": ids[None].astype(np.int64), "lengths": fixed["lengths"]})
+    fixed |= {n: a for n, a in zip(names[0], answers, strict=True) if not n.startswith("next.")}
+    states, token, out = parity.after(names[0], answers), EMPTY, []
+    while len(out) < most:
+        answers = step.run(names[1], {"ids": np.array([token]), **fixed, **states})
+        logits = answers[names[1].index("logits")][0]
+        logits[[PAD, UNKNOWN]] = -np.inf
+        token = int(logits.argmax())
+        if token == EMPTY:
+            break
+        out.append(token)
+        states = parity.after(names[1], answers)
+    return out
+
+
+@pytest.mark.parametrize("attention", ["dot", "additive"])
+def test_a_translator_writes_what_the_bundle_writes(attention: str) -> None:
+    model = translator(f"task.attention={attention}")
+    files = export(model.task, model.network, "digest").files
+    encoder, step = (sealed.session(files[part]) for part in ("encoder", "step"))
+    for text in ("a good story", "bad", "words of a plot ?"):
+        ids = model.task.text.encode([text])[0]
+        told = greedy(encoder, step, ids, 9)
+        want = model.predict([text], beam_size=1, max_ratio=9 / len(ids))[0]
+        assert model.task.written.decode(told) == want.translation
+
+
+def test_a_translators_files_say_which_they_are() -> None:
+    model = translator("task.vocabulary=separate")
+    files = export(model.task, model.network, "digest").files
+    about = {part: sealed.check(data, part) for part, data in files.items()}
+    assert {part: each["part"] for part, each in about.items()} == {"encoder": "encoder", "step": "step"}
+    assert about["step"]["written"]["vocabulary"] == len(model.task.written.vocabulary)
+
+
+@pytest.mark.parametrize("name", ["stack.above.cells.0.weight_hh", "start.weight", "attention.key.weight", "bias"])
+def test_the_check_of_a_translator_sees_one_number_changed(name: str) -> None:
+    model = translator()
+    files = export(model.task, model.network, "digest").files
+    model.network.state_dict()[name].view(-1)[-1] += 0.05
+    assert parity.difference_of_translators(model.task, model.network, files) > 1e-5
 
 
 def test_the_check_sees_one_number_changed() -> None:

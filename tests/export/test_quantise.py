@@ -20,7 +20,7 @@ from echoic.export.quantise import quantised, widened
 from echoic.export.weights import without_batch_norm
 from echoic.kernels.plain import Eight
 from echoic.model import Model
-from export.models import classifier, language, numpy_tensors, path_of
+from export.models import classifier, language, numpy_tensors, path_of, translator
 
 
 @pytest.mark.parametrize("cell_name", ["lstm", "gru"])
@@ -53,6 +53,8 @@ def test_eight_bits_are_near_the_weights(cell_name: str, classes: int) -> None:
         lambda: classifier("model.cell.kind=rnn", "model.pool=attention"),
         lambda: language("task.tied=true"),
         lambda: language("model.cell.kind=gru"),
+        lambda: translator("task.vocabulary=separate"),
+        lambda: translator("model.cell.kind=gru", "task.attention=additive"),
     ],
 )
 def test_the_file_is_the_rounded_network(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,9 +64,10 @@ def test_the_file_is_the_rounded_network(make: Any, monkeypatch: pytest.MonkeyPa
     made = export(model.task, model.network, "d", int8=True, batches=20)
     assert len(found) == 1
     assert found[0] <= 1e-5
-    assert sealed.check(made.data, "m")["weights"] == "int8"
-    nodes = {node.op_type for node in onnx_format.load_model_from_string(made.data).graph.node}
-    assert ("DynamicQuantizeLSTM" in nodes) == (model.config.model.cell.kind == "lstm")
+    for data in made.files.values():
+        assert sealed.check(data, "m")["weights"] == "int8"
+        nodes = {node.op_type for node in onnx_format.load_model_from_string(data).graph.node}
+        assert ("DynamicQuantizeLSTM" in nodes) == (model.config.model.cell.kind == "lstm")
 
 
 @pytest.mark.parametrize("cell_name", ["lstm", "gru"])

@@ -19,7 +19,7 @@ from echoic.core.errors import BundleError, InputMissing
 from echoic.export import sealed
 from echoic.export.onnx import export
 from echoic.model import Model
-from export.models import classifier, language
+from export.models import classifier, language, translator
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,8 @@ def test_every_operator_that_is_let_in_is_written(data: bytes) -> None:
         language("task.tied=true"),
     ):
         files += [export(model.task, model.network, "d", int8=int8, batches=1).data for int8 in (False, True)]
+    model = translator("task.copying=true")
+    files += export(model.task, model.network, "d", batches=1).files.values()
     model = classifier("model.bidirectional=false")
     files.append(export(model.task, model.network, "d", states=True, batches=1).data)
     used = {(node.domain, node.op_type) for each in files for node in parsed(each).graph.node}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ from echoic.core.errors import CannotCreate, CheckFailed, NotPermitted, UsageErr
 
 if TYPE_CHECKING:
     from echoic.core.types import Example
+    from echoic.export.onnx import Exported
     from echoic.model import Model
 
 MOST_LOST = 0.3
@@ -55,7 +55,8 @@ def export(
 ) -> None:
     """Write a model as an ONNX file, from token ids to probabilities, checked against the bundle.
 
-    A language model gives logits and states. Tokenizer and labels stay in the bundle, but --web takes them along.
+    A language model gives logits and states; a translator is two files, OUT.encoder.onnx and OUT.step.onnx. Tokenizer and
+    labels stay in the bundle, but --web takes them along.
     """
     _require_one(output, web, runtime, states)
     if measure is None:
@@ -75,17 +76,17 @@ def export(
     made = exported(model.task, model.network, _digest(run), states=states, int8=int8)
     facts: dict[str, Any] = {
         "path": str(output or web),
-        "bytes": len(made.data),
+        "bytes": _size(made),
         "weights": "int8" if int8 else "float32",
     }
     facts["checked"] = {"batches": made.batches, "largest_difference": made.difference}
     if int8:
         whole = exported(model.task, model.network, _digest(run), states=states)
-        facts["share_of_float32"] = round(len(made.data) / len(whole.data), 4)
+        facts["share_of_float32"] = round(_size(made) / _size(whole), 4)
         facts["measured"] = None if examples is None else _measured(model, made.data, examples)
         if facts["measured"]:
             _require_kept(facts["measured"], MOST_LOST if max_drop is None else max_drop)
-    write(made.data)
+    facts |= {"files": [str(each) for each in write(made.files)]}
     say_json(facts) if talk.json else _tell(facts)
 
 
@@ -108,13 +109,35 @@ def _require_one(output: Path | None, web: Path | None, runtime: Path | None, st
         raise UsageError("--states: makes a file that reads pieces, and the page of --web reads whole texts")
 
 
-def _file(output: Path, force: bool) -> Callable[[Model], Callable[[bytes], None]]:
-    """What writes the file of a model. Refuses, before any work, a place where it could not go."""
+def _size(made: Exported) -> int:
+    return sum(map(len, made.files.values()))
+
+
+Write = Callable[[dict[str, bytes]], list[Path]]
+"""Takes what was exported; -> where it lies now."""
+
+
+def _file(output: Path, force: bool) -> Callable[[Model], Write]:
+    """What writes the file of a model, or a translator's two. Refuses, before any work, a place where it could not go."""
     _creatable(output, force)
-    return lambda model: partial(durable.write_file, output)
+
+    def prepare(model: Model) -> Write:
+        parts = ("encoder", "step") if model.task.pairs else ("model",)
+        places = {part: output.with_suffix(f".{part}.onnx") if model.task.pairs else output for part in parts}
+        for place in places.values():
+            _creatable(place, force)
+
+        def write(files: dict[str, bytes]) -> list[Path]:
+            for part, data in files.items():
+                durable.write_file(places[part], data)
+            return list(places.values())
+
+        return write
+
+    return prepare
 
 
-def _page(web: Path, force: bool, runtime: Path | None) -> Callable[[Model], Callable[[bytes], None]]:
+def _page(web: Path, force: bool, runtime: Path | None) -> Callable[[Model], Write]:
     """What writes the page of a model. Refuses a place where it could not go, and where no runtime is; of a model
     raises UsageError if the page cannot show it."""
     from echoic.export import web as pages
@@ -123,12 +146,17 @@ def _page(web: Path, force: bool, runtime: Path | None) -> Callable[[Model], Cal
     _creatable_folder(web, force, pages.written_here)
     files = pages.runtime(runtime or pages.USUAL)
 
-    def prepare(model: Model) -> Callable[[bytes], None]:
+    def prepare(model: Model) -> Write:
         kind = model.config.task.kind
         if kind != "classify":
             raise UsageError(f"--web: the page shows a classifier's answers, and this model does {kind}")
         text = pages.tokenizer(model.task.text)
-        return lambda data: pages.write(web, page.HTML, text, model.config.model.cell.kind, data, files)
+
+        def write(made: dict[str, bytes]) -> list[Path]:
+            pages.write(web, page.HTML, text, model.config.model.cell.kind, made["model"], files)
+            return [web]
+
+        return write
 
     return prepare
 
@@ -205,7 +233,7 @@ def _require_kept(measured: dict[str, Any], most: float) -> None:
 
 def _tell(facts: dict[str, Any]) -> None:
     checked = facts["checked"]
-    say(f"{show(facts['path'], 200)}: {facts['bytes']:,} bytes, {facts['weights']}")
+    say(f"{' and '.join(show(each, 200) for each in facts['files'])}: {facts['bytes']:,} bytes, {facts['weights']}")
     if "share_of_float32" in facts:
         say(f"{facts['share_of_float32']:.2f} of the float32 file's size")
     if measured := facts.get("measured"):

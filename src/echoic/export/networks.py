@@ -4,7 +4,7 @@
     the same and its state.* -> the same and its next.*                                 fed piece by piece
     ids, lengths, state.* -> logits (B, T, V), next.*                                   a language model
 
-B and T are whatever they are at run time; lengths are 1..T. Everything of the bundle's network is in the graph:
+(A translator is two files: `translators.py`.) B and T are whatever they are at run time; lengths are 1..T. Everything of the bundle's network is in the graph:
 embedding, recurrence (torch's gates in ONNX's order, batch norm folded), segments of long texts, pooling,
 the n-gram path with its hashes, the scales. What has no node is refused with a reason (`weights.kind_of`).
 
@@ -57,7 +57,7 @@ def graph_of(
     model, g = config.model, Graph()
     layers = recurrences(model, tensors)
     ids, lengths = g.input("ids", INT64, [BATCH, TIME]), g.input("lengths", INT64, [BATCH])
-    net = _Network(g, model, tensors, layers, fast_int8)
+    net = Network(g, model, tensors, layers, fast_int8)
     if config.task.kind == "generate":
         net.language(ids, lengths, bool(config.task.options.get("tied")))
     else:
@@ -78,7 +78,7 @@ def _refuse_states(states: bool, layers: list[list[Recurrence]], tensors: Tensor
 
 
 @dataclass
-class _Network:
+class Network:
     g: Graph
     model: ModelConfig
     tensors: Tensors
@@ -106,13 +106,22 @@ class _Network:
 
     def read(self, rows: str, lengths: str, states: Sequence[Mapping[str, str]] | None = None) -> tuple[str, list[Any]]:
         """rows (R, S) ids -> (the last layer's states (S, R, F), for each layer {field: its last (directions, R, H)})."""
-        g = self.g
-        x = self.embed(g("Transpose", rows, perm=[1, 0]))
-        counts = g("Cast", lengths, to=INT32)
-        last = []
-        for number, directions in enumerate(self.layers):
+        x = self.embed(self.g("Transpose", rows, perm=[1, 0]))
+        return self.stacked("layer", self.layers, x, self.g("Cast", lengths, to=INT32), states)
+
+    def stacked(
+        self,
+        name: str,
+        layers: list[list[Recurrence]],
+        x: str,
+        counts: str,
+        states: Sequence[Mapping[str, str]] | None = None,
+    ) -> tuple[str, list[dict[str, str]]]:
+        """As `read`, of vectors x (S, R, D); counts (R,) int32, or ABSENT where every row has all steps."""
+        g, last = self.g, []
+        for number, directions in enumerate(layers):
             first = None if states is None else states[number]
-            y, end = recurrence(g, f"layer{number}", directions, x, counts, first, self.fast_int8)
+            y, end = recurrence(g, f"{name}{number}", directions, x, counts, first, self.fast_int8)
             last.append(end)
             x = (
                 g("Squeeze", y, [1])
@@ -121,12 +130,12 @@ class _Network:
             )
         return x, last
 
-    def embed(self, ids: str) -> str:
-        g, table = self.g, self.tensors["embed.weight"]
+    def embed(self, ids: str, name: str = "embed.weight") -> str:
+        g, table = self.g, self.tensors[name]
         if not isinstance(table, Eight):
-            return g("Gather", g.tensor(table, "embed.weight"), ids)
-        values = g("Cast", g("Gather", g.tensor(table.values, "embed.weight"), ids), to=FLOAT)
-        return g("Mul", values, g("Gather", g.tensor(table.scale[:, None], "embed.weight.scale"), ids))
+            return g("Gather", g.tensor(table, name), ids)
+        values = g("Cast", g("Gather", g.tensor(table.values, name), ids), to=FLOAT)
+        return g("Mul", values, g("Gather", g.tensor(table.scale[:, None], f"{name}.scale"), ids))
 
     def linear(self, x: str, name: str, bias: bool = True) -> str:
         """x (..., K) -> (..., N) by the layer `name`."""
@@ -174,7 +183,7 @@ class _Network:
     def pieces(self, ids: str, lengths: str) -> str:
         """-> logits (B, C) of all that was read. What former pieces left is pooled as a segment before this one's."""
         g = self.g
-        y, last = self.read(ids, lengths, self.given_states())
+        y, last = self.read(ids, lengths, self.given_states(self.layers))
         before = g.input("state.count", INT64, [BATCH, 1])
         started = g("Unsqueeze", g("Less", 0, before), [1])
         pooled: dict[str, str] = {}
@@ -191,35 +200,35 @@ class _Network:
         count = g("Add", before, g("Unsqueeze", lengths, [1]))
         joined = _joined(g, pooled, count)
         logits = self.logits(joined, ends)
-        self.give_states(last)
+        self.give_states(self.layers, last)
         for name, value in _carried(g, pooled, joined).items():
             g.output(value, f"next.{name}", FLOAT, [BATCH, 1 if name == "energy" else self.layers[-1][0].hidden])
         g.output(count, "next.count", INT64, [BATCH, 1])
         return logits
 
-    def given_states(self) -> list[dict[str, str]]:
-        """For each layer {field: (1, B, H)}, as inputs of the graph."""
+    def given_states(self, layers: list[list[Recurrence]], of: str = "") -> list[dict[str, str]]:
+        """For each layer {field: (1, B, H)}, as inputs of the graph; `of` stands before a layer's number."""
         g = self.g
         return [
             {
-                field: g("Unsqueeze", g.input(f"state.{number}.{field}", FLOAT, [BATCH, cell.hidden]), [0])
+                field: g("Unsqueeze", g.input(f"state.{of}{number}.{field}", FLOAT, [BATCH, cell.hidden]), [0])
                 for field in cell.fields
             }
-            for number, (cell,) in enumerate(self.layers)
+            for number, (cell,) in enumerate(layers)
         ]
 
-    def give_states(self, last: list[Mapping[str, str]]) -> None:
-        for number, ((cell,), ends) in enumerate(zip(self.layers, last, strict=True)):
+    def give_states(self, layers: list[list[Recurrence]], last: Sequence[Mapping[str, str]], of: str = "") -> None:
+        for number, ((cell,), ends) in enumerate(zip(layers, last, strict=True)):
             for field in cell.fields:
                 self.g.output(
-                    self.g("Squeeze", ends[field], [0]), f"next.{number}.{field}", FLOAT, [BATCH, cell.hidden]
+                    self.g("Squeeze", ends[field], [0]), f"next.{of}{number}.{field}", FLOAT, [BATCH, cell.hidden]
                 )
 
     # Language models
 
     def language(self, ids: str, lengths: str, tied: bool) -> None:
         g = self.g
-        y, last = self.read(ids, lengths, self.given_states())
+        y, last = self.read(ids, lengths, self.given_states(self.layers))
         h = g("Transpose", y, perm=[1, 0, 2])
         if tied:
             if "project.weight" in self.tensors:
@@ -227,10 +236,12 @@ class _Network:
             logits = g("Add", self.linear(h, "embed", bias=False), g.tensor(self.tensors["bias"], "bias"))
         else:
             logits = self.linear(h, "out")
-        vocabulary = self.tensors["embed.weight"]
-        size = len(vocabulary.values if isinstance(vocabulary, Eight) else vocabulary)
-        g.output(logits, "logits", FLOAT, [BATCH, TIME, size])
-        self.give_states(last)
+        g.output(logits, "logits", FLOAT, [BATCH, TIME, rows_of(self.tensors["embed.weight"])])
+        self.give_states(self.layers, last)
+
+
+def rows_of(table: Array | Eight) -> int:
+    return len(table.values if isinstance(table, Eight) else table)
 
 
 # The recurrence

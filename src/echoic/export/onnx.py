@@ -1,9 +1,9 @@
-"""A model as one ONNX file, checked before anybody can have it.
+"""A model as one ONNX file, a translator as two, checked before anybody can have it.
 
     made = export(model.task, model.network, digest)      made.data, and what the check found
     durable.write_file(path, made.data)
 
-The graph is `networks.graph_of`; what the file says of itself is `sealed.seal`. In eight bits the file is checked
+The graph is `networks.graph_of` (`translators.graphs_of`); what a file says of itself is `sealed.seal`. In eight bits the file is checked
 twice: widened it must be the network with the rounded weights to 1e-5, and what ONNX Runtime's own node makes of
 it must on average be near that (`NEAR`). What eight bits cost on real texts is for labelled rows to say (`outputs`).
 """
@@ -11,7 +11,7 @@ it must on average be near that (`NEAR`). What eight bits cost on real texts is 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from echoic.decode.answers import probabilities
 from echoic.export import parity, sealed
 from echoic.export.networks import graph_of
 from echoic.export.quantise import quantised, widened
+from echoic.export.translators import graphs_of
 from echoic.export.weights import without_batch_norm
 from echoic.tasks.base import Dataset
 
@@ -37,11 +38,18 @@ TOKENS = 16_384
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    data: bytes
+    files: dict[str, bytes]
+    """{"model"}, or of a translator {"encoder", "step"}"""
     difference: float
     """The largest between these bytes and the network, of `batches` random batches; in eight bits, what rounding
     weights and what meets them does to the answers."""
     batches: int
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the one file."""
+        (data,) = self.files.values()
+        return data
 
 
 def export(
@@ -54,34 +62,39 @@ def export(
     batches: int = parity.BATCHES,
     seed: int = 0,
 ) -> Exported:
-    """The file's bytes, equal for equal arguments. `digest` names the bundle it is made from; `batches` and `seed`
+    """The files' bytes, equal for equal arguments. `digest` names the bundle it is made from; `batches` and `seed`
     are the check's.
 
     Raises UsageError for what ONNX cannot express, CheckFailed where the file answers otherwise.
     """
-    if task.config.task.kind not in ("classify", "generate"):
-        raise UsageError(f"task.kind={task.config.task.kind}: echoic exports classify and generate")
     if task.config.task.options.get("cutoffs"):
         raise UsageError("task.cutoffs: an adaptive softmax is not exported; train with --set 'task.cutoffs=[]'")
-    if task.streams and states:
-        raise UsageError("--states: a language model's file has its states without asking")
+    if states and (task.streams or task.pairs):
+        raise UsageError(f"--states: a file of task.kind={task.config.task.kind} has its states without asking")
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
     folded: Mapping[str, Any] = without_batch_norm(task.config.model, tensors)
     about = _about(task, digest, states, int8)
-    classes, several = (0, False) if task.streams else (len(task.names), task.several)
+    classes, several = (0, False) if task.streams or task.pairs else (len(task.names), task.several)
 
-    def made(weights: Mapping[str, Any], fast: bool) -> bytes:
-        graph = graph_of(task.config, weights, classes, several=several, states=states, fast_int8=fast)
-        return sealed.seal(graph, about)
+    def made(weights: Mapping[str, Any], fast: bool) -> dict[str, bytes]:
+        if task.pairs:
+            graphs = graphs_of(task.config.model, task.options, weights, fast_int8=fast)
+        else:
+            graphs = {"model": graph_of(task.config, weights, classes, several=several, states=states, fast_int8=fast)}
+        return {
+            part: sealed.seal(graph, about | ({"part": part} if task.pairs else {})) for part, graph in graphs.items()
+        }
 
-    def difference(task: Any, network: torch.nn.Module, data: bytes) -> float:
-        return parity.largest_difference(task, network, data, states=states, batches=batches, seed=seed)
+    def difference(task: Any, network: torch.nn.Module, files: Mapping[str, bytes]) -> float:
+        if task.pairs:
+            return parity.difference_of_translators(task, network, files, batches=batches, seed=seed)
+        return parity.largest_difference(task, network, files["model"], states=states, batches=batches, seed=seed)
 
     if not int8:
-        data = made(folded, False)
-        found = difference(task, network, data)
+        files = made(folded, False)
+        found = difference(task, network, files)
         parity.require(found)
-        return Exported(data, found, batches)
+        return Exported(files, found, batches)
     eight = quantised(folded, task.config.model.cell.kind)
     exact, fast = made(eight, False), made(eight, True)
     parity.require(difference(*_rebuilt(task, widened(eight)), exact))
@@ -104,6 +117,9 @@ def _about(task: Any, digest: str, states: bool, int8: bool) -> dict[str, Any]:
     config = task.config
     about: dict[str, Any] = {"task": config.task.kind, "bundle": digest, "weights": "int8" if int8 else "float32"}
     about |= {"tokenizer": task.text.kind, "vocabulary": len(task.text.vocabulary), "states": states or task.streams}
+    if task.pairs:
+        own = {"tokenizer": task.written.kind, "vocabulary": len(task.written.vocabulary)}
+        return about | {"states": True, "written": own, "ratio": task.ratio}
     if task.streams:
         return about
     thresholds = None if task.thresholds is None else [float(each) for each in task.thresholds]
@@ -122,22 +138,30 @@ def _rebuilt(task: Any, tensors: Mapping[str, NDArray[Any]]) -> tuple[Any, torch
     return task, task.restore({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
 
 
-def _require_near(task: Any, exact: bytes, fast: bytes, seed: int, several: bool) -> None:
+def _require_near(task: Any, exact: Mapping[str, bytes], fast: Mapping[str, bytes], seed: int, several: bool) -> None:
     """Raises CheckFailed where the two answer unlike one another on random batches."""
-    runtimes, apart = [sealed.session(each) for each in (exact, fast)], []
-    for ids, lengths in parity.ragged(len(task.text.vocabulary), task.config.model.segment, 6, seed, whole=False):
-        logits = [
-            each.run(["logits"], {"ids": ids, "lengths": lengths, **parity.zeros(each, len(ids))})[0]
-            for each in runtimes
-        ]
-        if task.streams:  # (B, T, V): what stands in the padding is no answer
-            valid = np.arange(ids.shape[1]) < lengths[:, None]
-            logits = [each[valid] for each in logits]
-        first, second = (probabilities(each, several) for each in logits)
-        each_apart = np.abs(first - second)
+    apart = []
+    for first, second in zip(*(_answers(task, each, seed) for each in (exact, fast)), strict=True):
+        each_apart = np.abs(probabilities(first, several) - probabilities(second, several))
         apart.append(each_apart.max(-1) if several else each_apart.sum(-1) / 2)
     average = float(np.concatenate(apart).mean())
     if not average <= NEAR:
         raise CheckFailed(
             f"eight bits change the probabilities by {average:.2f} on average (at most {NEAR}): nothing was written"
         )
+
+
+def _answers(task: Any, files: Mapping[str, bytes], seed: int) -> Iterator[NDArray[Any]]:
+    """The logits (N, ...) of six random batches."""
+    runtimes = {part: sealed.session(data) for part, data in files.items()}
+    for number, (ids, lengths) in enumerate(
+        parity.ragged(len(task.text.vocabulary), task.config.model.segment, 6, seed, whole=False)
+    ):
+        if task.pairs:
+            for _, answers in parity.written(task, runtimes, ids, lengths, seed + number):
+                yield answers["logits"]
+            continue
+        given = {"ids": ids, "lengths": lengths, **parity.zeros(runtimes["model"], len(ids))}
+        (logits,) = runtimes["model"].run(["logits"], given)
+        # of a language model (B, T, V): what stands in the padding is no answer
+        yield logits[np.arange(ids.shape[1]) < lengths[:, None]] if task.streams else logits

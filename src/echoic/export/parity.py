@@ -7,7 +7,7 @@ the largest difference is what counts (`apart`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from echoic.core.errors import CheckFailed
+from echoic.core.types import EMPTY
 from echoic.export.sealed import session
 
 TOLERANCE = 1e-5
@@ -43,6 +44,61 @@ def largest_difference(
                 each = _whole(runtime, task, network, ids, lengths)
         found = max(found, each)
     return found
+
+
+def difference_of_translators(
+    task: Any, network: Any, files: Mapping[str, bytes], *, batches: int = BATCHES, seed: int = 0
+) -> float:
+    """As `largest_difference`, of {"encoder", "step"}: the sources read, then three tokens written."""
+    runtimes = {part: session(data) for part, data in files.items()}
+    vocabulary, found = len(task.text.vocabulary), 0.0
+    for number, (ids, lengths) in enumerate(ragged(vocabulary, LONGEST, batches, seed, whole=False)):
+        with torch.inference_mode():
+            memory = network.read(torch.from_numpy(ids), torch.from_numpy(lengths))
+            state, valid = network.begin(memory), memory.valid.numpy()
+            for given, answers in written(task, runtimes, ids, lengths, seed + number):
+                if "keys" in given:
+                    keys = [(given["keys"], memory.keys), (given.get("projected", given["keys"]), memory.projected)]
+                    found = max([found, *(apart(got[valid], want.numpy()[valid]) for got, want in keys)])
+                owner = torch.from_numpy(given["owner"])
+                state = _taken(state, owner)
+                x = network.target(torch.from_numpy(given["ids"])[:, None])
+                told, weights, state = network.advance(x, state)
+                weights = None if weights is None else weights[:, 0]
+                want = network.logits(told[:, 0], weights, memory.sources[owner])
+                found = max(found, apart(answers["logits"], want.numpy()))
+                if weights is not None:
+                    found = max(found, apart(answers["attention"], weights.numpy()))
+                for name, states in (("below", state.below), ("above", state.above)):
+                    found = max([found, *_states_apart(answers, states, f"{name}.")])
+    return found
+
+
+def _taken(state: Any, owner: torch.Tensor) -> Any:
+    """The hypotheses as they stand, or, of the first step's one a source, a copy for each that begins there."""
+    if len(owner) == len(state.owner):
+        return state
+    below, above = ([type(s)(*(t[owner] for t in s)) for s in each] for each in (state.below, state.above))
+    return state._replace(owner=owner, below=below, above=above, context=state.context[owner])
+
+
+def written(
+    task: Any, runtimes: Mapping[str, Any], ids: Array, lengths: Array, seed: int, steps: int = 3
+) -> Iterator[tuple[Given, Given]]:
+    """What the step's graph is given and what it answers, of hypotheses that write drawn tokens: one or two a source."""
+    draws = np.random.default_rng(seed)
+    encoder, step = ([each.name for each in runtimes[part].get_outputs()] for part in ("encoder", "step"))
+    wanted = {each.name for each in runtimes["step"].get_inputs()}
+    answers = dict(zip(encoder, runtimes["encoder"].run(encoder, {"ids": ids, "lengths": lengths}), strict=True))
+    owner = np.repeat(np.arange(len(ids)), draws.integers(1, 3, len(ids)))
+    fixed = {"owner": owner, "lengths": lengths, "sources": ids, **answers}
+    states = {name: state[owner] for name, state in after(encoder, [answers[name] for name in encoder]).items()}
+    for number in range(steps):
+        drawn = draws.integers(1, len(task.written.vocabulary), len(owner)) if number else np.full(len(owner), EMPTY)
+        given = {name: each for name, each in {**fixed, **states, "ids": drawn}.items() if name in wanted}
+        found = runtimes["step"].run(step, given)
+        yield given | {"owner": owner}, dict(zip(step, found, strict=True))
+        states = after(step, found)
 
 
 def require(difference: float, tolerance: float = TOLERANCE) -> None:
@@ -134,9 +190,9 @@ def _language(runtime: Any, network: Any, ids: Array, lengths: Array) -> float:
     return found
 
 
-def _states_apart(answers: Given, states: list[Any]) -> list[float]:
+def _states_apart(answers: Given, states: list[Any], of: str = "") -> list[float]:
     return [
-        apart(answers[f"next.{number}.{field}"], value.numpy())
+        apart(answers[f"next.{of}{number}.{field}"], value.numpy())
         for number, state in enumerate(states)
         for field, value in state._asdict().items()
     ]

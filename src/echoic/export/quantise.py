@@ -26,7 +26,10 @@ from echoic.kernels.plain import NOTHING, Array, Eight
 LARGEST = {"lstm": 64}
 """Of the whole numbers of a recurrent weight, where not 127: 2 * 255 * 64 < 2^15."""
 
-MATRICES = ("embed.weight", "out.weight", "project.weight", "pool.attention.key.weight")
+MATRICES = (
+    "embed.weight", "out.weight", "project.weight", "pool.attention.key.weight",
+    "written.weight", "start.weight", "join.weight", "attention.key.weight", "attention.query.weight",
+)  # fmt: skip
 RECURRENT = (".weight_ih", ".weight_hh")
 
 
@@ -36,7 +39,7 @@ def quantised(tensors: Mapping[str, Array], cell: str = "") -> dict[str, Array |
     for name, array in tensors.items():
         if name in MATRICES:
             out[name] = _rows(array, 127)
-        elif name.startswith("stack.cells.") and name.endswith(RECURRENT):
+        elif ".cells." in name and name.endswith(RECURRENT):
             out[name] = _rows(array, LARGEST.get(cell, 127))
     if "ngrams.weight" in tensors:
         out["ngrams.weight"] = _rows(_columns(tensors["ngrams.weight"]), 127)

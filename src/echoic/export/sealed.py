@@ -32,8 +32,8 @@ KEY = "echoic"
 OPERATORS = {
     "": {
         "Add", "And", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Gather", "GatherND", "GRU", "Less",
-        "LSTM", "MatMul", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Pad", "Range",
-        "ReduceLogSumExp", "ReduceMax", "ReduceSum", "Reshape", "RNN", "ScatterND", "Shape", "Sigmoid", "Slice",
+        "Log", "LSTM", "MatMul", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Pad", "Range",
+        "ReduceLogSumExp", "ReduceMax", "ReduceSum", "Reshape", "RNN", "ScatterElements", "ScatterND", "Shape", "Sigmoid", "Slice",
         "Softmax", "Squeeze", "Sub", "Tanh", "TopK", "Transpose", "Unsqueeze", "Where",
     },
     "com.microsoft": {"DynamicQuantizeLSTM"},

@@ -78,29 +78,38 @@ def without_batch_norm(model: ModelConfig, tensors: Mapping[str, Array]) -> dict
     Raises UsageError for a recurrence that cannot be exported (`kind_of`).
     """
     kind_of(model)
-    kept = {name: array for name, array in tensors.items() if not name.startswith("stack.norms.")}
-    directions = _cells(tensors) // model.layers
-    for place in range(_cells(tensors) if model.batch_norm else 0):
-        norm, cell = f"stack.norms.{place // directions}.", f"stack.cells.{place}."
-        weight, bias, mean, variance = (
-            tensors[norm + part].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = weight / np.sqrt(variance + EPSILON)
-        wide = kept[cell + "weight_ih"].astype(np.float64)
-        kept[cell + "bias_ih"] = (kept[cell + "bias_ih"] + wide @ (bias - mean * scale)).astype(np.float32)
-        kept[cell + "weight_ih"] = (wide * scale).astype(np.float32)
+    kept = {name: array for name, array in tensors.items() if ".norms." not in name}
+    for stack, layers in _stacks(model, tensors):
+        cells = _cells(tensors, stack)
+        for place in range(cells if model.batch_norm else 0):
+            norm, cell = f"{stack}.norms.{place // (cells // layers)}.", f"{stack}.cells.{place}."
+            weight, bias, mean, variance = (
+                tensors[norm + part].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
+            )
+            scale = weight / np.sqrt(variance + EPSILON)
+            wide = kept[cell + "weight_ih"].astype(np.float64)
+            kept[cell + "bias_ih"] = (kept[cell + "bias_ih"] + wide @ (bias - mean * scale)).astype(np.float32)
+            kept[cell + "weight_ih"] = (wide * scale).astype(np.float32)
     return kept
 
 
-def recurrences(model: ModelConfig, tensors: Tensors) -> list[list[Recurrence]]:
-    """For each layer its directions. Raises UsageError where the recurrence cannot be exported."""
+def recurrences(model: ModelConfig, tensors: Tensors, stack: str = "stack") -> list[list[Recurrence]]:
+    """For each layer its directions; `stack` names one of a translator's. Raises UsageError where the recurrence cannot
+    be exported."""
     kind, made = kind_of(model), []
-    for place in range(_cells(tensors)):
-        own = f"stack.cells.{place}."
+    for place in range(_cells(tensors, stack)):
+        own = f"{stack}.cells.{place}."
         made.append(Recurrence(kind, {n.removeprefix(own): each for n, each in tensors.items() if n.startswith(own)}))
-    directions = len(made) // model.layers
+    directions = len(made) // dict(_stacks(model, tensors))[stack]
     return [made[first : first + directions] for first in range(0, len(made), directions)]
 
 
-def _cells(tensors: Mapping[str, Any]) -> int:
-    return sum(name.startswith("stack.cells.") and name.endswith(".weight_hh") for name in tensors)
+def _stacks(model: ModelConfig, tensors: Tensors) -> list[tuple[str, int]]:
+    """The stacks of the network and how many layers each has; a translator's (`layers/seq2seq.py`) are three."""
+    if "stack.below.cells.0.weight_hh" not in tensors:
+        return [("stack", model.layers)]
+    return [("stack.encoder", model.layers), ("stack.below", 1), ("stack.above", model.layers)]
+
+
+def _cells(tensors: Mapping[str, Any], stack: str) -> int:
+    return sum(name.startswith(f"{stack}.cells.") and name.endswith(".weight_hh") for name in tensors)
