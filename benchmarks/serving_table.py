@@ -11,6 +11,7 @@ def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/."""
     parts = [
         *(cold_start(name, record) for name, record in records(folder / "predict")),
+        *(throughput(record) for _, record in records(folder / "throughput")),
         *(export(record) for _, record in records(folder, "export.json")),
         eight_bits([record for _, record in records(folder / "int8")]),
         *(writing(record) for _, record in records(folder, "generate.json")),
@@ -35,6 +36,29 @@ def cold_start(name: str, record: Record) -> str:
             ),
             f"`echoic predict` of one text, from nothing to the answer, takes {share['clock']:.2f} of the time of "
             f'`python -c "import torch"` ({share["processor"]:.2f} of the processor\'s).',
+        ]
+    )
+
+
+def throughput(record: Record) -> str:
+    rows = [
+        (
+            " ".join(filter(None, [row["way"], f"({row['settings']})" if row["settings"] else ""])),
+            f"{row['texts_a_second']:,.0f}",
+            f"{100 * row['accuracy']:.2f}" if "accuracy" in row else "the same",
+        )
+        for row in record["rows"]
+    ]
+    said = (
+        f"{about(record)} {record['cell']}, both ways, with n-grams; {record['texts']:,} texts, {record['tokens']:,} tokens, from "
+        f"raw text to label, one thread; medians by turns. fastText {record['fasttext']} with words and pairs of words, TF-IDF "
+        "and logistic regression by scikit-learn over the same; torch's recurrences are its own kernels."
+    )
+    return "\n\n".join(
+        [
+            f"### Texts a second, and how many are right ({record['set']})",
+            said,
+            table(("by", "texts/s", "accuracy, %"), rows),
         ]
     )
 
