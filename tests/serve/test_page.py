@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,12 +172,19 @@ def test_hostile_prompts_are_text(page: Any, desk: Served) -> None:
 
 @pytest.mark.parametrize("server", ["desk"])
 def test_writing_is_stopped(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("echoic.decode.writer.Writer.stream", lambda self, tokens, at_once: itertools.repeat("x"))
+    stopped = threading.Event()
+
+    def without_end(*_: object) -> Iterator[str]:
+        yield from "xxxxx"
+        stopped.wait(60)
+
+    monkeypatch.setattr("echoic.decode.writer.Writer.stream", without_end)
     page.click("#write")
     page.wait_for_function("() => document.getElementById('written').textContent.length > 3")
     assert page.locator("#write").inner_text() == "Stop"
     page.click("#write")
     assert page.locator("#write").inner_text() == "Write"
+    stopped.set()
     monkeypatch.undo()
     page.click("#write")
     assert "x" not in written(page)
