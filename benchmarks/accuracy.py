@@ -1,7 +1,7 @@
 """The accuracy table: one training a (set, variant, seed), its test part scored once, at the end.
 
     python benchmarks/accuracy.py imdb --seeds 0,1,2                      # the default classifier
-    python benchmarks/accuracy.py imdb --variant vectors --seeds 0,1,2    # with pretrained word vectors
+    python benchmarks/accuracy.py imdb --variant vectors --seeds 0,1,2    # with pretrained vectors, of characters for Chinese
     python benchmarks/accuracy.py all
 
 Validation always comes from the training part. The two paths of the classifier are trained apart, so
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from echoic.read.split import split
 from record import RESULTS, save
 from sets import SETS
 
-VARIANTS = {
-    "default": [],
-    "bfloat16": ["train.bfloat16=true"],
-    "vectors": [f'text.vectors="{data_dir() / "glove_100d_50k" / "glove.100d.50k.txt.xz"}"'],
+VECTORS = {True: "glove_100d_50k/glove.100d.50k.txt.xz", False: "tencent_zh_chars_200d/tencent.chars.200d.txt.xz"}
+CHINESE = ("chnsenticorp", "smp2020_ewect", "tnews")
+VARIANTS: dict[str, Callable[[str], list[str]]] = {
+    "default": lambda _: [],
+    "bfloat16": lambda _: ["train.bfloat16=true"],
+    "vectors": lambda name: [f'text.vectors="{data_dir() / VECTORS[name not in CHINESE]}"'],
 }
 KEPT = ("examples", "accuracy", "macro_f1", "loss", "ece")
 
@@ -61,7 +64,7 @@ def learning_parts(parts: dict[str, list[Example]], config: Config) -> tuple[lis
 
 def one(name: str, variant: str, seed: int, settings: list[str]) -> None:
     parts = SETS[name]()
-    config = Config().override([f"seed={seed}", *VARIANTS[variant], *settings])
+    config = Config().override([f"seed={seed}", *VARIANTS[variant](name), *settings])
     (train, valid), test = learning_parts(parts, config), parts["test"]
     said: list[str] = []
 
