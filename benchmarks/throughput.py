@@ -130,6 +130,7 @@ def main() -> None:
     train, valid = learning_parts(parts, Config(seed=whole.about["seed"]))
     texts = [e.input for e in parts["test"][: chosen.texts]]
     fast, counted = best(by_fasttext(train), valid), best(by_tfidf(train), valid)
+    print(f"chosen: fastText {fast[0]}, TF-IDF {counted[0]}; now the clock", flush=True)
     os.environ["ECHOIC_ISA"] = "none"
     with ProcessPoolExecutor(1, get_context("spawn"), _open_torch, (str(chosen.run),)) as torch:
 
@@ -148,6 +149,7 @@ def main() -> None:
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for _, (name, (_, answer)) in product(range(chosen.rounds), ways.items()):
             taken[name].append(seconds(answer, texts))
+        print("timed; now the test part", flush=True)
         found = [
             {
                 "way": name,
