@@ -27,6 +27,7 @@ import language_table
 import serving_table
 from echoic.evaluate.intervals import Paired, mcnemar, paired_bootstrap
 from echoic.evaluate.metrics import macro_f1
+from speed_table import speed_table
 
 ROOT = Path(__file__).parent.parent
 RECORDS = Path(__file__).parent / "results" / "accuracy"
@@ -103,6 +104,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "made": "Made by `python benchmarks/accuracy.py all --seeds 0,1,2` and, for word vectors, the same with `--variant vectors`; written by `python benchmarks/results.py`.",
         "machine": "Measured on {}.",
         "cores": "{} ({} cores, {}, torch {})",
+        "more": " Macro F1, and the scores without test rows that are also in train: [RESULTS.md](RESULTS.md).",
+        "speed": "Ratios are those of one run with nothing else on the machine; commands, spreads and the rows where torch is faster: [RESULTS.md](RESULTS.md).",
         "settings": "`{}` was trained with `--set {}`.",
         "published": "Published by others on the same test parts, some with pretrained word vectors; read at the source named, not measured here:",
         "published head": ("data set", "model", "accuracy", "source"),
@@ -122,6 +125,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "made": "由 `python benchmarks/accuracy.py all --seeds 0,1,2` 测得，词向量一列另加 `--variant vectors`；本表由 `python benchmarks/results.py` 写出。",
         "machine": "测试机器：{}。",
         "cores": "{}（{} 核，{}，torch {}）",
+        "more": "宏 F1、去掉训练集里也有的测试行之后的分数，见 [RESULTS.md](RESULTS.md)（英文）。",
+        "speed": "比值都在同一次运行里测得，机器上没有别的任务；命令、波动范围，以及 torch 更快的那些形状，见 [RESULTS.md](RESULTS.md)（英文）。",
         "settings": "`{}` 训练时用了 `--set {}`。",
         "published": "别人在同样的测试集上公布的数字，有的用了预训练词向量；抄自所注来源，不是在这里测的：",
         "published head": ("数据集", "模型", "准确率", "来源"),
@@ -198,10 +203,10 @@ def unpacked(bits: str, rows: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8))[:rows].astype(bool)
 
 
-def accuracy_table(records: Records, language: str) -> str:
+def accuracy_table(records: Records, language: str, rows: Sequence[Row] = ROWS) -> str:
     words = WORDS[language]
     lines = [_line(words["head"]), _line(["---", "---", *["---:"] * 8])]
-    for row in ROWS:
+    for row in rows:
         mine = records.get((row.set, "default"), ())
         other = records.get((row.set, "vectors"), ())
         columns = [
@@ -254,8 +259,17 @@ def published_table(language: str) -> str:
     return "\n".join(lines)
 
 
+def window(records: Records, folder: Path, language: str) -> str:
+    """What stands between a README's markers. folder: results/."""
+    words = WORDS[language]
+    rows = [row for row in ROWS if row.metric == "accuracy" and not row.unseen]
+    parts = [accuracy_table(records, language, rows), words["how"].format(dash=DASH) + words["more"]]
+    parts += [words["published"], published_table(language), speed_table(folder, language), words["speed"]]
+    return "\n\n".join(filter(None, parts))
+
+
 def block(records: Records, language: str) -> str:
-    """What stands between a README's markers."""
+    """The table of accuracy with all that is to be said of it."""
     words = WORDS[language]
     parts = [accuracy_table(records, language), words["how"].format(dash=DASH)]
     parts += [words["settings"].format(name, " --set ".join(s)) for name, s in settings(records).items()]
@@ -332,7 +346,7 @@ def pages(root: Path = ROOT, folder: Path = RECORDS) -> dict[Path, str]:
     )
     out = {root / "RESULTS.md": "\n".join([results_page(records), *filter(None, more)])}
     for name, language in PAGES.items():
-        out[root / name] = between((root / name).read_text(encoding="utf-8"), block(records, language), name)
+        out[root / name] = between((root / name).read_text(encoding="utf-8"), window(records, results, language), name)
     return out
 
 
