@@ -86,7 +86,7 @@ RECIPES = {
         "imdb", unsup, ENGLISH, ("train.epochs=25",), "the language model of imdb, and half an hour", 1000
     ),
 } | {
-    name: Recipe(name, nothing_more, ADAPT, ("train.epochs=8",), "half an hour of one core", base=base)
+    name: Recipe(name, nothing_more, ADAPT, ("train.epochs=4",), "an hour of one core", base=base)
     for base, names in (
         ("base-en", ("airline_tweets", "rotten_tomatoes_mr", "trec")),
         ("base-zh", ("chnsenticorp", "smp2020_ewect", "tnews")),

@@ -182,7 +182,7 @@ def test_what_the_base_has_may_be_named(base: Model) -> None:
     assert transplant.settings(base, named).text.tokenizer == "auto"
     settings = transplant.settings(base, SMALL)
     assert (settings.model.hidden, settings.model.layers, settings.model.bidirectional) == (6, 2, False)
-    assert (settings.model.pool, settings.train.layer_rate) == ("concat", 2.6)
+    assert (settings.model.pool, settings.train.layer_rate) == ("concat", 1.3)
     assert transplant.settings(base, SMALL.override(["model.pool=max"])).model.pool == "max"
 
 
