@@ -46,7 +46,7 @@ Answer = Callable[[Sequence[str]], list[str]]
 ENGLISH = ("imdb", "20newsgroups", "rotten_tomatoes_mr", "airline_tweets", "trec")
 """Sets whose words are parted by spaces: fastText knows no others."""
 
-RATES, EPOCHS, STRENGTHS = (0.1, 0.5), (5, 10, 25), (1.0, 3.0, 10.0, 30.0)
+RATES, EPOCHS, STRENGTHS = (0.1, 0.5), (5, 10), (1.0, 3.0, 10.0, 30.0)
 _MARK = re.compile(r"([^\w\s])")
 
 
