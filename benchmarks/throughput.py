@@ -73,7 +73,10 @@ def by_fasttext(train: Sequence[Example]) -> dict[str, Answer]:
         ]
 
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-        file.writelines(f"__label__{e.target} {fasttext_words(e.input)}\n" for e in train)
+        order = np.random.default_rng(0).permutation(
+            len(train)
+        )  # fastText reads rows as they stand, and these by class
+        file.writelines(f"__label__{train[i].target} {fasttext_words(train[i].input)}\n" for i in order)
         file.flush()
         return {
             f"lr {lr:g}, {epochs} epochs": answered(
