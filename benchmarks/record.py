@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from echoic.read.named import data_dir
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("echoic", "torch", "numpy", "scikit-learn", "tokenizers")
 
@@ -26,8 +28,9 @@ def machine() -> dict[str, Any]:
 
 def save(name: str, facts: dict[str, Any]) -> Path:
     """Writes results/<name>.json: `facts` and where they come from."""
+    given = [argument.replace(str(data_dir()), "$ECHOIC_DATA") for argument in sys.argv[1:]]
     about = {
-        "command": " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "command": " ".join(["python", os.path.relpath(sys.argv[0]), *given]),
         "versions": {p: version(p) for p in PACKAGES} | {"python": platform.python_version()},
         "machine": machine(),
         "time": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),

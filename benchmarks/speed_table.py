@@ -70,7 +70,7 @@ def _rows(folder: Path, words: dict[str, Any], micro: str, second: str) -> Itera
     for _, record in records(folder, "generate.json"):
         own, other = (_one(record, cell="lstm", way=way)["microseconds"] for way in ("echoic", "torch, cell"))
         yield words["write"], f"{own:.0f} {micro}", words["torch loop"].format(other), _times(other / own)
-    for _, record in records(folder / "predict"):
+    for _, record in records(folder / "predict", "demo.json"):
         starts = record["cold_start_seconds"]
         own, other = (sorted(each)[len(each) // 2] for each in (starts["predict"], starts["import_torch"]))
         yield words["cold"], f"{own:.2f} {second}", words["import"].format(other), _times(other / own)
