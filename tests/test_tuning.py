@@ -13,7 +13,7 @@ from echoic import pipeline, tuning
 from echoic.core.config import Config, describe
 from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, Locked, OutOfMemory, Unavailable
 from echoic.train.signals import Interrupted
-from echoic.tuning import SPACE, Range, propose, tune
+from echoic.tuning import SPACE, Range, propose, tune, usual
 
 SMALL = {"model.hidden": (2, 4), "train.lr": Range(1e-3, 3e-2, log=True)}
 
@@ -54,6 +54,8 @@ def test_the_space_is_part_of_the_configuration() -> None:
     for key, choice in SPACE.items():
         for value in (choice.low, choice.high) if isinstance(choice, Range) else choice:
             assert Config().override([f"{key}={json.dumps(value)}"]) is not None
+    assert {"model.pool"} <= usual("classify").keys()
+    assert not {"model.pool"} & usual("translate").keys()
     assert {"model.hidden", "model.cell.kind", "model.pool", "train.lr"} <= SPACE.keys()
 
 

@@ -53,6 +53,12 @@ SPACE: Space = {
 }
 """What is searched: a setting's key, and a tuple to choose from or a range."""
 
+
+def usual(kind: str) -> Space:
+    """SPACE, without the settings that say nothing to this kind of task."""
+    return {key: choices for key, choices in SPACE.items() if key not in registry.get("task", kind).no_use}
+
+
 NOT_SEARCHED = {
     "model.ngram": "the trials train the recurrent network alone",
     "train.updates": "all trials are as long as `updates` says",
@@ -72,13 +78,13 @@ def tune(
     trials: int = 20,
     seconds: float | None = None,
     updates: int = 600,
-    space: Space = SPACE,
+    space: Space | None = None,
     said: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Searches until `trials` are finished in `out` (those of an earlier call count), or until `seconds`
     have passed when a trial ends.
 
-    config: everything not in `space`; best.toml is this with the best settings in place.
+    space: by default `usual`. config: everything not in `space`; best.toml is this with the best settings in place.
     updates: `train.updates` of a trial; best.toml keeps the length that `config` gives.
     Returns {"best": trial, "trials": [{"number", "settings", "score", "seconds", "error"}], "monitor",
     "config": path of best.toml, "run", "stopped_by": "trials" or "seconds"}; a trial that failed
@@ -93,6 +99,7 @@ def tune(
     if trials < 1 or updates < 1:
         raise ConfigError(f"trials and updates are at least 1, got {trials} and {updates}")
     began, out, config = time.monotonic(), Path(out), config or Config()
+    space = usual(config.task.kind) if space is None else space
     _check_space(space, config)
     _refuse_another(out)
     with lock.hold(out):

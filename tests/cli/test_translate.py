@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.commands import Answer
+from echoic.cli import predict
 from echoic.cli.main import main
 
 Call = Callable[..., Answer]
@@ -76,7 +77,11 @@ def test_predict_answers_and_evaluate_scores(call: Call, folder: Path, model: Pa
     assert len(answer.out.splitlines()) == 2
     out = folder / "out.csv"
     assert call("predict", model, "--input", folder / "test.csv", "--output", out, "--n-best", 2).code == 0
-    assert len(list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))) == 12
+    answers = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    assert len(answers) == 12
+    assert list(answers[0]) == ["text", "translation", "score", "translation_2", "score_2", "unseen"]
+    two = call("predict", model, "ein Hund", "--n-best", 2).out.splitlines()
+    assert [len(line.split("\t")) for line in two] == [3, 2]
     scores = call("evaluate", model, folder / "test.csv", "--json", "--html", folder / "scores.html").json
     assert scores["examples"] == scores["translated"] == 12
     assert scores["seen_in_training"] == 12
@@ -96,8 +101,20 @@ def test_what_is_refused(call: Call, folder: Path, model: Path, run: Path, tmp_p
     call("predict", run, "good", "--n-best", 2).refused(2, "a model for classify knows no --n-best")
     call("evaluate", model, folder / "test.csv", "--png", tmp_path / "x.png").refused(2, "--html")
     call("generate", model, "--prompt", "ein").refused(2, "only a language model generates")
-    call("export", model, tmp_path / "m.onnx").refused(2, "echoic exports classify and generate")
     call("export", model, tmp_path / "m.onnx", "--int8", "--measure", one).refused(2, "--measure wants a classifier")
+
+
+def test_an_answer_is_shown_whole(call: Call, model: Path) -> None:
+    said = call("predict", model, "ein Hund", "--n-best", 1).out
+    assert said.startswith(call("predict", model, "ein Hund", "--json").json["predictions"][0]["translation"] + "\t")
+    long = {"text": "x", "translation": "word " * 80, "score": -1.0}
+    assert predict._readable(long) == "word " * 80 + "\t-1.000\tx"
+
+
+def test_check_takes_targets_for_texts(call: Call, folder: Path) -> None:
+    found = call("check", folder / "pairs.tsv", "--set", "task.kind=translate", "--strict")
+    assert (found.code, "classes" in found.out) == (0, False)
+    assert "LABEL" not in found.out
 
 
 def test_explain_shows_where_it_looked(call: Call, model: Path, tmp_path: Path) -> None:

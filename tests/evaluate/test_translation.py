@@ -21,7 +21,10 @@ def test_the_reference_itself_is_perfect() -> None:
     assert found["rouge1"] == found["rouge2"] == found["rougeL"] == found["length_ratio"] == 1
     assert "tok:13a" in found["signatures"]["bleu"]
     assert translation(CHINESE, CHINESE)["bleu"] == pytest.approx(100)
+    assert "case:lc" in found["signatures"]["bleu_lc"]
     assert "tok:zh" in translation(CHINESE, CHINESE)["signatures"]["bleu"]
+    japanese = ["私はりんごを食べました。", "犬が庭で走っています。"]
+    assert "tok:char" in translation(japanese, japanese)["signatures"]["bleu"]
 
 
 def test_case_counts_in_bleu_and_not_in_its_folded_form() -> None:

@@ -17,6 +17,7 @@ from echoic.core.config import Config, describe
 from echoic.core.errors import BundleError, ConfigError, DataError, UsageError
 from echoic.core.types import EMPTY, PAD, UNKNOWN, Example
 from echoic.decode import beam
+from echoic.facts import translate
 from echoic.kernels import native
 from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import parted, take
@@ -204,6 +205,7 @@ def test_some_of_what_is_read_is_its_own_guesses() -> None:
         (("task.copying=true", "task.attention=none"), "task.copying: there is no attention"),
         (("task.coverage=1", "task.attention=none"), "task.coverage: there is no attention"),
         (("task.copying=true", "task.vocabulary=separate"), "task.vocabulary = joint"),
+        (("model.layers=0",), "a translator without a recurrence"),
         (("task.sampled=2",), "task.sampled|/task/sampled|sampled"),
     ],
 )
@@ -238,6 +240,9 @@ def test_the_search_takes_its_options() -> None:
     for wrong in ({"beam_size": 0}, {"n_best": 0}, {"max_ratio": -1.0}, {"length_penalty": -1.0}):
         with pytest.raises(UsageError, match="wants a number"):
             model.predict(texts, **wrong)
+    for useless in ({"n_best": 2}, {"coverage_penalty": 1.0}):
+        with pytest.raises(UsageError, match="with a temperature one answer is drawn"):
+            model.predict(texts, temperature=1.0, **useless)
 
 
 # Bad input
@@ -258,6 +263,35 @@ def test_a_long_pair_is_cut_in_training_and_counted() -> None:
     long = Example("Hund " * 300, "dog " * 300, None, 1)
     pipeline.fit([*TRAIN, long], VALID, config("train.epochs=1"), said=said.append)
     assert any("2 training texts were cut to 256 tokens" in each for each in said)
+
+
+def test_where_a_target_was_cut_is_no_end() -> None:
+    task = fitted().model.task
+    short, long = task.encode([Example("Hund", "dog", None, 1), Example("Hund", "dog " * 300, None, 2)]).rows
+    assert short.tolist()[-1] == EMPTY
+    assert len(long) == 2 + 256
+    assert long[2:].min() > EMPTY
+    targets = task.encode([Example("Hund", "dog " * 300, None, 1)]).targets
+    assert targets is not None
+    assert targets.tolist() == [256]
+
+
+def test_pairs_to_score_are_cut_as_those_of_training() -> None:
+    model, long = fitted().model, Example("Hund " * 300, "dog " * 300, None, 1)
+    scores = translate.evaluate(model, [long, *VALID])
+    assert scores["translated"] == 1 + len(VALID)
+    assert scores["cut"] == {"texts": 2, "tokens": 88, "kept": 256}
+    assert "2 texts were cut to 256 tokens (text.max_tokens), as in training" in translate.remarks(scores)
+    assert "cut" not in translate.evaluate(model, VALID)
+
+
+def test_numbers_that_are_none_are_no_translation() -> None:
+    model = fit().model
+    with torch.no_grad():
+        model.network.bias[-1] = float("nan")
+    for more in ({}, {"temperature": 1.0}):
+        with pytest.raises(DataError, match="the model's answers are no numbers"):
+            model.predict(["ein Hund"], **more)
 
 
 def test_an_untrained_script_is_named() -> None:

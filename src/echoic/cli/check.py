@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,17 +36,23 @@ def check(
     """
     from echoic.read.check import check_parts
     from echoic.read.labels import separator
+    from echoic.read.pairs import read_pairs
     from echoic.read.tables import read_table
 
     config = settings.build(reading)
-    between = separator(config.task.options)
+    between, translates = separator(config.task.options), config.task.kind == "translate"
     notes: list[str] = []
     parts: dict[str, list[Example]] = {}
     like = None
     for name, path in {"train": data, "valid": valid, "test": test}.items():
         if path is not None:
-            found = read_table(path, config.data, said=notes.append, label_separator=between, like=like)
+            if translates:
+                found = read_pairs(path, config.data, said=notes.append, like=like)
+            else:
+                found = read_table(path, config.data, said=notes.append, label_separator=between, like=like)
             parts[name], like = found.examples, like or found.chosen
+    if translates:  # its targets are texts and no classes
+        parts = {name: [replace(e, target=None) for e in part] for name, part in parts.items()}
     findings = check_parts(parts)
     sizes = {name: describe_part(part) for name, part in parts.items()}
     if talk.json:
@@ -85,6 +92,8 @@ def _show(sizes: Mapping[str, Mapping[str, Any]], findings: Sequence[Finding]) -
             f"{name}: {part['rows']:,} rows; texts of {lengths['median']:,} characters in the middle, {lengths['longest']:,} at most"
         )
         classes = list(part["classes"].items())
+        if not classes:
+            continue
         rest = f", and {len(classes) - CLASSES_SHOWN:,} more" if len(classes) > CLASSES_SHOWN else ""
         say(
             f"  {len(classes):,} classes: "

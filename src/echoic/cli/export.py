@@ -78,6 +78,7 @@ def export(
         "path": str(output or web),
         "bytes": _size(made),
         "weights": "int8" if int8 else "float32",
+        "task": model.config.task.kind,
     }
     facts["checked"] = {"batches": made.batches, "largest_difference": made.difference}
     if int8:
@@ -239,6 +240,6 @@ def _tell(facts: dict[str, Any]) -> None:
     if measured := facts.get("measured"):
         before, after = 100 * measured["before"], 100 * measured["after"]
         say(f"{measured['score']} on {measured['rows']:,} rows: {before:.2f} % before, {after:.2f} % after")
-    elif facts["weights"] == "int8":
+    elif facts["weights"] == "int8" and facts["task"] == "classify":
         say("not measured: --measure FILE says what eight bits cost")
     say(f"checked on {checked['batches']} random batches: at most {checked['largest_difference']:.1e} from the bundle")

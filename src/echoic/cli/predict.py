@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
@@ -70,7 +70,9 @@ def predict(
         for record in records:
             _show_one(record, talk.json)
         return
-    count = write(output, counted(records, talk.quiet), model.config.task.options.get("separator", "|"))
+    translates = model.config.task.kind == "translate"
+    separator = model.config.task.options.get("separator", "|")
+    count = write(output, counted(records, talk.quiet), separator, ("unseen",) * translates)
     if talk.json:
         say_json({"output": show(output, 4096), "predictions": count})
     elif not talk.quiet:
@@ -180,9 +182,18 @@ def _show_one(record: dict[str, Any], json: bool) -> None:
 
 
 def _readable(record: Mapping[str, Any]) -> str:
-    """`pos   0.93   the text`, with anybody's text made safe for a terminal."""
+    """`pos   0.93   the text`, with anybody's text made safe for a terminal. Of a translator its answers come first, whole,
+    a line each."""
+    source = show(record.get("text", ""), 200)
+    if "translation" in record:
+        answers = record.get("translations", [record["translation"]])
+        lines = [
+            f"{show(answer, len(answer))}\t{score:.3f}"
+            for answer, score in zip(answers, record.get("scores", [record["score"]]), strict=True)
+        ]
+        return "\n".join([f"{lines[0]}\t{source}", *lines[1:]])
     cells = [_cell(value) for key, value in record.items() if key != "text" and not isinstance(value, Mapping)]
-    return "\t".join([*cells, show(record.get("text", ""), 200)])
+    return "\t".join([*cells, source])
 
 
 def _cell(value: Any) -> str:
@@ -215,13 +226,14 @@ def aside(path: Path) -> Iterator[IO[str]]:
         raise durable.translate(error, path) from error
 
 
-def write(path: Path, records: Iterable[dict[str, Any]], separator: str = "|") -> int:
+def write(path: Path, records: Iterable[dict[str, Any]], separator: str = "|", columns: Sequence[str] = ()) -> int:
     """Writes the answers in the format that the name asks for; in a table `separator` stands between
-    several labels, as in the training file. Returns how many."""
+    several labels, as in the training file, and `columns` are there even if the first answer has no such field. Returns
+    how many."""
     count = 0
     with aside(path) as file:
         put = (
-            _table_writer(file, DELIMITERS[path.suffix.lower()], separator)
+            _table_writer(file, DELIMITERS[path.suffix.lower()], separator, columns)
             if path.suffix.lower() in DELIMITERS
             else _line_writer(file)
         )
@@ -235,15 +247,17 @@ def _line_writer(file: IO[str]) -> Callable[[dict[str, Any]], Any]:
     return lambda record: file.write(to_json(record, line=True) + "\n")
 
 
-def _table_writer(file: IO[str], delimiter: str, separator: str) -> Callable[[dict[str, Any]], Any]:
-    """Rows under the first answer's columns; a mapping becomes a column for each of its keys."""
+def _table_writer(
+    file: IO[str], delimiter: str, separator: str, always: Sequence[str]
+) -> Callable[[dict[str, Any]], Any]:
+    """Rows under the first answer's columns and `always`; a mapping becomes a column for each of its keys."""
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     columns: list[str] = []
 
     def put(record: dict[str, Any]) -> None:
         flat = _flat(record, separator)
         if not columns:
-            columns.extend(flat)
+            columns.extend(dict.fromkeys([*flat, *always]))
             writer.writerow(columns)
         writer.writerow([flat.get(column, "") for column in columns])
 
@@ -253,7 +267,9 @@ def _table_writer(file: IO[str], delimiter: str, separator: str) -> Callable[[di
 def _flat(record: Mapping[str, Any], separator: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in record.items():
-        if isinstance(value, Mapping):
+        if key in ("translations", "scores"):
+            out |= {f"{key[:-1]}_{place}": each for place, each in enumerate(value[1:], 2)}
+        elif isinstance(value, Mapping):
             out |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
             out[key] = separator.join(map(str, value)) if isinstance(value, list) else "" if value is None else value

@@ -42,7 +42,7 @@ def tune(
     from echoic import tuning
 
     config = settings.build(reading)
-    space = dict(choice(each, config) for each in search) if search else tuning.SPACE
+    space = dict(choice(each, config) for each in search) if search else tuning.usual(config.task.kind)
     found = tuning.tune(
         data,
         out,

@@ -2,7 +2,8 @@
 
 BLEU and chrF are sacreBLEU's (Post 2018), with its signature, so that a figure can be compared with
 another's. ROUGE-1, 2 and L are F1 of word n-grams and of the longest common subsequence (Lin 2004), a mean
-over texts; no stemming. Where the target is Chinese or Japanese, BLEU cuts it by `zh` and ROUGE by characters.
+over texts; no stemming. Where the target is Chinese, BLEU cuts it by `zh`, where it is Japanese by `char`; ROUGE cuts
+both by characters.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from echoic.evaluate.intervals import Paired, paired_bootstrap
 from echoic.prepare.text import choose
 
 ORDER = 4
+WORDS = "13a"
+_KANA = re.compile("[\u3041-\u30ff]")
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
@@ -44,27 +47,31 @@ def translation(said: Sequence[str], wanted: Sequence[str]) -> dict[str, Any]:
     """Of N translations and their references, one each: bleu and chrf (0 to 100) with their signatures, bleu_lc
     (case folded), rouge1, rouge2, rougeL (0 to 1), and the two lengths' ratio."""
     metrics = _sacrebleu()
-    chinese = is_chinese(wanted)
-    whole, folded, chrf = _bleu(chinese), _bleu(chinese, lowercase=True), metrics.CHRF()
+    tokenizer = tokenizer_of(wanted)
+    whole, folded, chrf = _bleu(tokenizer), _bleu(tokenizer, lowercase=True), metrics.CHRF()
     cased = whole.corpus_score(list(said), [list(wanted)])
     return {
         "bleu": cased.score,
         "bleu_lc": folded.corpus_score(list(said), [list(wanted)]).score,
         "chrf": chrf.corpus_score(list(said), [list(wanted)]).score,
         "length_ratio": cased.sys_len / max(1, cased.ref_len),
-        **rouge(said, wanted, chinese),
-        "signatures": {"bleu": str(whole.get_signature()), "chrf": str(chrf.get_signature())},
+        **rouge(said, wanted, tokenizer != WORDS),
+        "signatures": {
+            "bleu": str(whole.get_signature()),
+            "bleu_lc": str(folded.get_signature()),
+            "chrf": str(chrf.get_signature()),
+        },
     }
 
 
-def bleu(said: Sequence[str], wanted: Sequence[str], chinese: bool) -> float:
-    """BLEU alone, 0 to 100."""
-    return float(_bleu(chinese).corpus_score(list(said), [list(wanted)]).score)
+def bleu(said: Sequence[str], wanted: Sequence[str], tokenizer: str) -> float:
+    """BLEU alone, 0 to 100. tokenizer: `tokenizer_of` all of the set's references."""
+    return float(_bleu(tokenizer).corpus_score(list(said), [list(wanted)]).score)
 
 
 def bleu_difference(said: Sequence[str], other: Sequence[str], wanted: Sequence[str]) -> Paired:
     """The difference in BLEU of two systems on the same texts, by a paired bootstrap (Koehn 2004)."""
-    single = _bleu(is_chinese(wanted), effective_order=True)  # for single texts; their counts are the same
+    single = _bleu(tokenizer_of(wanted), effective_order=True)  # for single texts; their counts are the same
     counts = [_counts(single, each, wanted) for each in (said, other)]
 
     def score(rows: np.ndarray, _: np.ndarray) -> float:
@@ -81,8 +88,8 @@ def _counts(single: Any, said: Sequence[str], wanted: Sequence[str]) -> np.ndarr
     return np.array([[*f.counts, *f.totals, f.sys_len, f.ref_len] for f in found], np.int64)
 
 
-def _bleu(chinese: bool, **more: Any) -> Any:
-    return _sacrebleu().BLEU(tokenize="zh" if chinese else "13a", **more)
+def _bleu(tokenizer: str, **more: Any) -> Any:
+    return _sacrebleu().BLEU(tokenize=tokenizer, **more)
 
 
 def _sacrebleu() -> Any:
@@ -98,9 +105,11 @@ def require() -> None:
     _sacrebleu()
 
 
-def is_chinese(texts: Sequence[str]) -> bool:
-    """Whether no space parts the words of these texts."""
-    return choose(texts) == "chars"
+def tokenizer_of(texts: Sequence[str]) -> str:
+    """sacreBLEU's name of what cuts these texts into words; its `zh` leaves kana together."""
+    if choose(texts) != "chars":
+        return WORDS
+    return "char" if any(_KANA.search(text) for text in texts) else "zh"
 
 
 def rouge(said: Sequence[str], wanted: Sequence[str], chinese: bool) -> dict[str, float]:

@@ -75,6 +75,8 @@ def evaluate(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     data = model.task.encode(examples)
     outputs = model.outputs_of(data)
     scores, said = score_outputs(model, examples, outputs)
+    if data.cut[0]:
+        scores["cut"] = {"texts": data.cut[0], "tokens": data.cut[1], "kept": model.task.text.max_tokens}
     if model.seen is not None:
         found = np.isin(fingerprints([e.input for e in examples]), model.seen)
         scores["seen_in_training"] = int(found.sum())
@@ -97,7 +99,7 @@ def score_outputs(
     and of the baselines on the same; and what it wrote."""
     chosen = [examples[i] for i in places(len(examples), most)]
     sources, wanted = [e.input for e in chosen], [str(e.target) for e in chosen]
-    said = [record.translation for record in model.predict(sources)]
+    said = [record.translation for record in model.predict(sources, cut=True)]
     scores: dict[str, Any] = {
         **translation.forced(outputs),
         "translated": len(said),
@@ -123,11 +125,11 @@ def _by_length(
 ) -> list[dict[str, Any]]:
     """BLEU of sources of like length, in the model's tokens."""
     group = np.searchsorted(LENGTHS, [len(row) for row in model.task.text.encode(sources)], side="right") - 1
-    chinese, out = translation.is_chinese(wanted), []
+    tokenizer, out = translation.tokenizer_of(wanted), []
     for k, start in enumerate(LENGTHS):
         rows = np.flatnonzero(group == k).tolist()
         if rows:
-            bleu = translation.bleu([said[i] for i in rows], [wanted[i] for i in rows], chinese)
+            bleu = translation.bleu([said[i] for i in rows], [wanted[i] for i in rows], tokenizer)
             out.append({"tokens": start, "rows": len(rows), "bleu": bleu})
     return out
 
@@ -135,6 +137,8 @@ def _by_length(
 def remarks(scores: Mapping[str, Any]) -> list[str]:
     """What the score is called among those who compare, and how many sources were trained on."""
     said = [scores["signatures"]["bleu"]]
+    if cut := scores.get("cut"):
+        said.append(f"{cut['texts']:,} texts were cut to {cut['kept']:,} tokens (text.max_tokens), as in training")
     if seen := scores.get("seen_in_training"):
         unseen = scores.get("unseen")
         rest = f"; on the other {unseen['examples']:,} BLEU is {unseen['bleu']:.1f}" if unseen else ""
@@ -160,7 +164,7 @@ def report(
     model, valid = journey.model, parts["valid"]
     run = shlex.quote(show(out, 4096))
     shown = [valid[i] for i in places(len(valid), SHOWN)]
-    records = model.predict([e.input for e in shown])
+    records = model.predict([e.input for e in shown], cut=True)
     return score_facts(
         model,
         scores,

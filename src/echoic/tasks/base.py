@@ -65,6 +65,8 @@ class Task(Protocol):
     by `generate(network, inputs, **options)` in the place of `decode`."""
     pairs: ClassVar[bool]
     """Whether an example's target is a text that is written for its input. Such a task answers by `generate` too."""
+    no_use: ClassVar[tuple[str, ...]]
+    """Settings that say nothing to this task; another value than the default is refused."""
     Options: ClassVar[type[Section]]
     """The task's own settings, `task.<option>`."""
     Record: ClassVar[type[BaseModel]]
@@ -137,6 +139,7 @@ class Rows:
 
     streams: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
+    no_use: ClassVar[tuple[str, ...]] = ()
     rate: float = RATE
     config: Config
     loss: Callable[[Tensor, Batch], tuple[Tensor, int]]
@@ -150,6 +153,9 @@ class Rows:
         with rounding(self.config):
             outputs = network(inputs, lengths, noise)
         return self.loss(outputs.float(), batch)
+
+    def finish(self, *parts: Any, **tools: Any) -> None:
+        """Nothing is fitted after the gradient steps."""
 
     def passages(self, inputs: Sequence[Any]) -> Sequence[str]:
         return inputs

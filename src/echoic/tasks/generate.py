@@ -179,6 +179,7 @@ class Generate:
 
     streams: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
+    no_use: ClassVar[tuple[str, ...]] = NO_USE
     Options = Options
     Record = Generated
     monitor = "likelihood"

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import BaseModel, Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from echoic.batch import buckets
@@ -107,6 +107,7 @@ class Translate(Rows):
     """Tokens that are written at most for each of the source's, and five more."""
 
     pairs: ClassVar[bool] = True
+    no_use: ClassVar[tuple[str, ...]] = NO_USE
     Options = Options
     Record = Translation
     monitor = "token_accuracy"
@@ -159,10 +160,11 @@ class Translate(Rows):
             return Dataset(list(sources), None, (sources.cut.texts, sources.cut.tokens))
         _refuse_empty(examples)
         targets = self.written.encode([e.target for e in examples])
-        between = np.array([EMPTY], np.int32)
-        rows = [np.concatenate([s, between, t, between]) for s, t in zip(sources, targets, strict=True)]
+        between, most = np.array([EMPTY], np.int32), self.written.max_tokens or math.inf
+        ends = [between[: len(t) < most] for t in targets]  # where a target was cut is not where it ends
+        rows = [np.concatenate([s, between, t, end]) for s, t, end in zip(sources, targets, ends, strict=True)]
         cut = (sources.cut.texts + targets.cut.texts, sources.cut.tokens + targets.cut.tokens)
-        return Dataset(rows, np.array([len(t) + 1 for t in targets]), cut)
+        return Dataset(rows, np.array([len(t) + len(end) for t, end in zip(targets, ends, strict=True)]), cut)
 
     def collate(self, data: Dataset, index: np.ndarray) -> Batch:
         inputs, lengths = pad([data.rows[i] for i in index])
@@ -225,9 +227,6 @@ class Translate(Rows):
     def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
         return measures["forced"](outputs)
 
-    def finish(self, network: nn.Module, train: Dataset, valid: Dataset, **tools: Any) -> None:
-        """Nothing is fitted after the gradient steps."""
-
     def files(self) -> dict[str, bytes]:
         own = {} if self.own is None else {TARGET + name: data for name, data in self.own.files().items()}
         stated = {"alphabet": self.alphabet, "ratio": self.ratio, "joint": self.own is None}
@@ -259,6 +258,8 @@ class Translate(Rows):
                 told, weights, state = network.advance(x, state)
                 now = None if weights is None else weights[:, 0]
                 logits = network.logits(told[:, 0], now, state.memory.sources[state.owner]).float().cpu().numpy()
+                if not np.isfinite(logits.sum()):
+                    raise DataError("the model's answers are no numbers; its training diverged, or it is damaged")
                 return logits, None if now is None else now.float().cpu().numpy(), state
 
         return step
@@ -288,15 +289,18 @@ class Translate(Rows):
         top_k: int = 0,
         top_p: float = 1.0,
         seed: int = 0,
+        cut: bool = False,
     ) -> list[Translation]:
         """Records, one a text.
 
         beam_size: hypotheses kept (1: greedy); n_best: how many are given; length_penalty, coverage_penalty: alpha
         and beta of Wu et al. 2016; no_repeat: n-grams of so many tokens stand once; max_ratio: tokens written for
         each one read, at most (None: as training had it, with room); prefix: what every translation begins with.
-        temperature above 0 draws instead of searching (top_k, top_p, seed as for `generate`).
+        temperature above 0 draws one instead of searching (top_k, top_p, seed as for `generate`). cut: of a text of
+        more than text.max_tokens the beginning is read, as in training.
 
-        Raises UsageError for a number that makes no sense, DataError for a text of more than text.max_tokens.
+        Raises UsageError for a number that makes no sense, DataError for a text that is too long, or where the network's
+        answers are no numbers.
         """
         never = (PAD, UNKNOWN)
         if n_best < 1:
@@ -309,7 +313,9 @@ class Translate(Rows):
             raise UsageError(f"max_ratio {show(max_ratio)}: wants a number above 0")
         if coverage_penalty and network.attention is None:
             raise UsageError("coverage_penalty: this model has no attention (task.attention = none)")
-        rows = self._sources(inputs)
+        if temperature and (n_best > 1 or coverage_penalty):
+            raise UsageError("n_best, coverage_penalty: of the search; with a temperature one answer is drawn")
+        rows = list(self.text.encode(inputs)) if cut else self._sources(inputs)
         start = self.written.encode([prefix])[0].tolist() if prefix else []
         limits = [
             max(math.ceil((max_ratio or self.ratio) * (len(row) + 5 * (max_ratio is None))), 1 + len(start))
@@ -380,6 +386,8 @@ def _refuse_no_use(config: Config, options: Options) -> None:
         value, default = (_setting(each, key) for each in (config, usual))
         if value != default:
             raise ConfigError(f"{key} = {show(value)}: says nothing to a translator; leave it at {default}")
+    if config.model.layers == 0:
+        raise ConfigError("model.layers = 0: a translator without a recurrence has no order of words; at least 1")
     for key in STEP_BY_STEP if options.input_feeding else ():
         if _setting(config, key):
             raise ConfigError(
