@@ -23,12 +23,12 @@ def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/."""
     scratch = dict(records(folder / "accuracy"))
     tuned = [(name, record) for name, record in records(folder / "finetune") if not name.endswith("-dev")]
-    pairs = [(name, record) for name, record in records(folder / "translate") if name != "speed"]
+    pairs = [(name, record) for name, record in records(folder / "translate") if not name.startswith("speed")]
     parts = [
         languages([record for _, record in records(folder / "language")]),
         finetuned([record for _, record in tuned], scratch),
         translated([record for _, record in pairs if record["part"] == "test"]),
-        *(speed(record) for _, record in records(folder / "translate", "speed.json")),
+        *(speed(record) for _, record in records(folder / "translate", "speed*.json")),
     ]
     return (
         "\n\n".join(["## Language models, fine-tuning, translation", *filter(None, parts)]) + "\n" if any(parts) else ""
@@ -96,27 +96,51 @@ def percent(scores: Record, path: str, *, unseen: bool = False) -> str:
     return f"{100 * part['accuracy']:.1f}" if part else ""
 
 
+SCORES = {
+    "bleu_lc": "BLEU, lower case",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+}
+
+
 def translated(found: list[Record]) -> str:
-    if not found:
+    """A table for each kind of scores; trainings on the first rows alone are none."""
+    whole = [record for record in found if not record["first_rows"]]
+    kinds = {tuple(record["shown"]): None for record in whole}
+    tables = []
+    for shown in kinds:
+        rows = [
+            (
+                ", ".join([record["set"], f"seed {record['seed']}", *record["asked"]]),
+                *(_score(record["scores"], key) for key in shown),
+                "; ".join(
+                    f"{name} " + " / ".join(_score(other, key) for key in shown)
+                    for name, other in record["scores"]["baselines"].items()
+                ),
+                f"{record['parameters']:,}",
+                f"{record['seconds']['train'] / 60:,.0f}",
+            )
+            for record in whole
+            if tuple(record["shown"]) == shown
+        ]
+        head = ("set", *(SCORES[key] for key in shown), "beside it, the same scores", "parameters", "minutes")
+        tables.append(table(head, rows))
+    if not whole:
         return ""
-    rows = [
-        (
-            f"{record['set']}, seed {record['seed']}",
-            f"**{record['scores']['bleu_lc']:.1f}**",
-            *(f"{record['scores'][key]:.1f}" for key in ("bleu", "chrf")),
-            ", ".join(f"{name} {other['bleu']:.1f}" for name, other in record["scores"]["baselines"].items()),
-            f"{record['parameters']:,}",
-            f"{record['seconds']['train'] / 60:,.0f}",
-        )
-        for record in found
-    ]
-    head = ("set", "BLEU, lower case", "BLEU", "chrF", "BLEU of the baselines", "parameters", "minutes")
-    return "\n\n".join(["### Translation", *map(about, found), table(head, rows)])
+    note = "`-plain`: the same model without attention. BLEU and chrF by sacreBLEU; signatures stand in the records."
+    return "\n\n".join(["### Translation", note, *map(about, whole), *tables])
+
+
+def _score(scores: Record, key: str) -> str:
+    return f"{100 * scores[key]:.1f}" if key.startswith("rouge") else f"{scores[key]:.1f}"
 
 
 def speed(record: Record) -> str:
     rows = [
-        (what, f"{own['echoic']:,.0f}", f"{own['torch.nn']:,.0f}", f"{record['times'][key]:.2f}")
+        (what, f"{own['echoic']:,.0f}", f"{own['torch']:,.0f}", f"{record['times'][key]:.2f}")
         for what, key, own in (
             ("tokens a second, training", "training", record["training_tokens_per_second"]),
             ("sentences a second, beam of 5", "beam", record["beam5_sentences_per_second"]),
