@@ -34,12 +34,12 @@ from echoic.read.split import split
 from record import RESULTS, save
 from sets import SETS
 
-VECTORS = {True: "glove_100d_50k/glove.100d.50k.txt.xz", False: "tencent_zh_chars_200d/tencent.chars.200d.txt.xz"}
+GLOVE, TENCENT = "glove_100d_50k/glove.100d.50k.txt.xz", "tencent_zh_chars_200d/tencent.chars.200d.txt.xz"
 CHINESE = ("chnsenticorp", "smp2020_ewect", "tnews")
 VARIANTS: dict[str, Callable[[str], list[str]]] = {
     "default": lambda _: [],
     "bfloat16": lambda _: ["train.bfloat16=true"],
-    "vectors": lambda name: [f'text.vectors="{data_dir() / VECTORS[name not in CHINESE]}"'],
+    "vectors": lambda name: [f'text.vectors="{data_dir() / (TENCENT if name in CHINESE else GLOVE)}"'],
 }
 KEPT = ("examples", "accuracy", "macro_f1", "loss", "ece")
 

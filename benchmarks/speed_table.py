@@ -23,7 +23,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "import": '{:.2f} s `python -c "import torch"`',
         "texts": "film reviews classified a second, one thread",
         "torch": "{:,.0f} the same model in torch",
-        "small": "{:,.0f} in eight bits",
+        "reviews": "{:,.0f} ({:,.0f} in eight bits)",
     },
     "zh": {
         "head": ("在普通 CPU 上测得", "echoic", "对照", "快几倍"),
@@ -39,7 +39,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "import": '{:.2f} 秒 `python -c "import torch"`',
         "texts": "每秒分类的影评数，单线程",
         "torch": "{:,.0f} 同一个模型用 torch",
-        "small": "八位整数 {:,.0f}",
+        "reviews": "{:,.0f}（八位整数 {:,.0f}）",
     },
 }
 UNITS = {"en": ("µs", "s"), "zh": ("微秒", "秒")}
@@ -61,7 +61,7 @@ def _rows(folder: Path, words: dict[str, Any], micro: str, second: str) -> Itera
             yield words[what], f"{pace[own]:,.0f}", words[beside].format(pace[other]), _times(ratios[own, other])
     for _, record in records(folder / "throughput", "imdb*.json"):
         pace = {row["way"]: row["texts_a_second"] for row in record["rows"]}
-        own = f"{pace['echoic']:,.0f} ({words['small'].format(pace['echoic int8'])})"
+        own = words["reviews"].format(pace["echoic"], pace["echoic int8"])
         yield words["texts"], own, words["torch"].format(pace["torch"]), _times(pace["echoic"] / pace["torch"])
     for _, record in records(folder / "kernels", "door.json"):
         row = _one(record, what="step", cell="LSTM", against="torch.nn.LSTMCell")
