@@ -7,7 +7,7 @@
 | classical-modern                       | classical Chinese to modern Chinese, sentence by sentence         | the set's own                  |
 | headlines                              | Reuters stories, of which 100 words are read, to their headlines   | ModApte, a tenth validates     |
 
-Each name with `-plain` behind it is the same without attention. But for multi30k, whose parts are as everybody has them, rows of an
+Each but headlines has a twin without attention, `-plain` behind its name. But for multi30k, whose parts are as everybody has them, rows of an
 earlier part that share a side with one of a later part (validation, test) are left out.
 """
 
