@@ -63,6 +63,7 @@ template <class P, class Cell> class Layer {
     const Packed<P> packed = packed_ ? *packed_ : Packed<P>{panels.input(), panels.state(), panels.second(), biases.data()};
 
     run_on_threads(share_.threads(), [&](int thread) {
+      [[maybe_unused]] typename P::Session session;
       if (!packed_) {
         auto [v0, v1] = part(vectors_, 64 / L, thread, share_.threads());
         panels.fill(in_.weight_ih, in_.weight_hh, v0, v1);
@@ -148,6 +149,7 @@ template <class P, class Cell> class Layer {
     Buffer<T> sums(R * sums_size, true);
 
     run_on_threads(share_.threads(), [&](int thread) {
+      [[maybe_unused]] typename P::Session session;
       auto [v0, v1] = part(vectors_, 4, thread, share_.threads());
       pack_backward<P>(packed_state, in_.weight_hh, Cell::from_state, state_gates, Hp_, s_.H, s_.H, v0, v1);
       if constexpr (Cell::second) pack_backward<P>(packed_second, in_.weight_hh, &Cell::second_gate, 1, Hp_, s_.H, s_.H, v0, v1);
@@ -288,9 +290,13 @@ template <class P, class Cell> class Layer {
   int64_t bias_place() const { return Cell::stored * Hp_ * (Dp_ + Hp_); }
   int64_t peephole_place() const { return bias_place() + Cell::stored * Hp_; }
 
+  // With tiles: elements from one line of the gates' gradients to the next. One cache line more than there are, as lines that
+  // lie a power of two apart would share few places of the cache.
+  static int64_t left_step(int64_t rows) { return elements<P>(rows) + (P::block > 1 ? 16 : 0); }
+
   // What stands on the right of a chunk's sums over rows, and with halves on their left: elements of a row group.
   int64_t operands_size() const {
-    return elements<P>(longest_chunk_) * (Dp_ + 2 * Hp_ + (P::each > 1 ? Cell::stored * Hp_ : 0));
+    return elements<P>(longest_chunk_) * (Dp_ + 2 * Hp_) + (P::each > 1 ? Cell::stored * Hp_ * left_step(longest_chunk_) : 0);
   }
 
   // gradients.h

@@ -34,19 +34,35 @@ void Layer<P, Cell>::gradients_of(const Own& own, int64_t first, int64_t last, c
   const int64_t rows = int64_t(gate.size()), depth = elements<P>(rows);
   if (rows == 0) return;
   E* left = operand + depth * width;  // with halves: the gates' gradients, in pairs of rows
+  const int64_t left_columns = Cell::stored * Hp_;
   std::vector<T> pair(size_t(P::each > 1 ? 2 * width + gate_stride_ : 0));
-  for (int64_t i = own.part; i < depth; i += share_.unit_groups) {
-    auto fill = [&](T* to, int64_t row) { fill_operand(to, place[size_t(row)].first, place[size_t(row)].second, tape); };
-    if constexpr (P::each == 1) {
-      fill(operand + i * width, i);
-    } else {
-      bool both = 2 * i + 1 < rows;
-      T *even = pair.data(), *odd = even + width, *none = odd + width;
-      fill(even, 2 * i);
-      if (both) fill(odd, 2 * i + 1);
-      else std::fill(odd, none, T(0));
-      put_pair<P>(operand + i * width, even, odd, Cell::second ? width : across);
-      put_pair<P>(left + i * Cell::stored * Hp_, gate[size_t(2 * i)], both ? gate[size_t(2 * i + 1)] : none, Cell::stored * Hp_);
+  auto fill = [&](T* to, int64_t row) {
+    if (row < rows) fill_operand(to, place[size_t(row)].first, place[size_t(row)].second, tape);
+    else std::fill_n(to, width, T(0));
+  };
+  for (int64_t start = own.part * P::block; start < depth; start += share_.unit_groups * P::block) {
+    for (int64_t i = start; i < start + P::block; i++) {
+      if constexpr (P::each == 1) {
+        fill(operand + i * width, i);
+      } else {
+        fill(pair.data(), 2 * i);
+        fill(pair.data() + width, 2 * i + 1);
+        put_pair<P>(operand + i * width, pair.data(), pair.data() + width, Cell::second ? width : across);
+      }
+    }
+    if constexpr (P::each > 1) {
+      auto of = [&](int64_t row) { return row < rows ? gate[size_t(row)] : pair.data() + 2 * width; };  // or zeros
+      if constexpr (P::block == 1) {
+        put_pair<P>(left + start * left_columns, of(2 * start), of(2 * start + 1), left_columns);
+      } else {  // turned: tiles want pairs that follow one another along the sum
+        static_assert(P::block == L);
+        for (int64_t column = 0; column < left_columns; column += L) {
+          vec<E> square[L];
+          for (int j = 0; j < L; j++) square[j] = P::across(load(of(2 * (start + j)) + column), load(of(2 * (start + j) + 1) + column));
+          turn<E>(square);
+          for (int j = 0; j < L; j++) store(left + (column + j) * left_step(rows) + start, square[j]);
+        }
+      }
     }
   }
   groups_[size_t(own.group)]->join();
@@ -61,8 +77,12 @@ void Layer<P, Cell>::gradients_of(const Own& own, int64_t first, int64_t last, c
                              until - from, sums + to, across);
         i += run;
       }
+    } else if constexpr (P::block == 1) {
+      product_over_rows<P>(depth, left, left_columns, c0, c1, operand + from, width, until - from, sums + to, across);
     } else {
-      product_over_rows<P>(depth, left, Cell::stored * Hp_, c0, c1, operand + from, width, until - from, sums + to, across);
+#if defined(__AMX_BF16__)
+      tiles::product_over_rows(depth, left, left_step(rows), c0, c1, operand + from, width, until - from, sums + to, across);
+#endif
     }
   };
   for (int column = 0; column < Cell::stored; column++) {

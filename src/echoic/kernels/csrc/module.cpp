@@ -5,6 +5,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#ifdef ECHOIC_HAS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <array>
 #include <stdexcept>
 #include <string>
@@ -30,6 +36,22 @@ namespace avx512 { extern const Isa isa; }
 #ifdef ECHOIC_HAS_AVX512BF16
 namespace avx512bf16 { extern const Isa isa; }
 #endif
+#ifdef ECHOIC_HAS_AMX
+namespace amx { extern const Isa isa; }
+
+// Whether this processor multiplies bfloat16 in tiles, and the system lets this process use them: it must be asked, once.
+bool amx_granted() {
+#if defined(__linux__)
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile) &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 const std::vector<const Isa*>& usable() {
   static const std::vector<const Isa*> found = [] {
@@ -37,6 +59,9 @@ const std::vector<const Isa*>& usable() {
 #ifdef ECHOIC_HAS_AVX512
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#ifdef ECHOIC_HAS_AMX
+    if (avx512 && __builtin_cpu_supports("avx512bf16") && amx_granted()) isas.push_back(&amx::isa);
+#endif
 #ifdef ECHOIC_HAS_AVX512BF16
     if (avx512 && __builtin_cpu_supports("avx512bf16")) isas.push_back(&avx512bf16::isa);
 #endif

@@ -12,7 +12,11 @@
 
 namespace echoic::ECHOIC_ISA {
 
-template <class P> constexpr int64_t elements(int64_t numbers) { return (numbers + P::each - 1) / P::each; }
+// Elements that `numbers` take along a sum, in whole blocks.
+template <class P> constexpr int64_t elements(int64_t numbers) {
+  constexpr int64_t most = P::each * P::block;
+  return (numbers + most - 1) / most * P::block;
+}
 
 // A vector of elements of a row of `numbers` numbers, from element k on; 0 after the row's end.
 template <class P> inline vec<typename P::element> elements_at(const typename P::sum* row, int64_t k, int64_t numbers) {
@@ -80,8 +84,9 @@ void pack_backward(E* out, const T* weight, const int* rows, int gates, int64_t 
   for (int64_t v = first; v < last; v += 4) {
     int64_t across = std::min<int64_t>(4, last - v);
     E* to = out + v * elements<P>(gates * stride) * L;
-    for (int64_t k = 0; k < gates * stride; k += P::each, to += across * L) {
-      auto line = [&](int64_t k, int64_t w) {  // numbers of stored column k
+    for (int64_t k = 0; k < elements<P>(gates * stride) * P::each; k += P::each, to += across * L) {
+      auto line = [&](int64_t k, int64_t w) {  // numbers of stored column k; 0 where a block is filled up
+        if (k >= gates * stride) return vec<T>{};
         int64_t unit = k % stride, from = (v + w) * L;
         return load_first(weight + (rows[k / stride] * units + unit) * inputs + from, unit < units ? inputs - from : 0);
       };
@@ -100,7 +105,8 @@ auto left_rows(int64_t rows, int64_t numbers, std::vector<typename P::element>& 
     return left;
   } else {
     int64_t width = (elements<P>(numbers) + 15) / 16 * 16;
-    if (int64_t(space.size()) < rows * width) space.resize(size_t(rows * width));
+    int64_t room = (rows + P::block - 1) / P::block * P::block * width;
+    if (int64_t(space.size()) < room) space.resize(size_t(room));
     for (int64_t row = 0; row < rows; row++) {
       const float* from = left(row);
       for (int64_t k = 0; k < width; k += 16) store(space.data() + row * width + k, elements_at<P>(from, k, numbers));

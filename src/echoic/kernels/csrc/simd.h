@@ -48,10 +48,14 @@ template <class T> inline void store_first(T* p, vec<T> v, int64_t n) {
 
 // What a product multiplies. `element` is what stands in memory: `each` numbers that follow one another along
 // the sum; `add` gives sum + left * right, `sum` being the type of all that is not a product's argument.
+// Elements along a sum come in whole blocks, filled with zeros, and rows on the left in as many, filled with anything. A
+// Session lives while a thread multiplies.
 template <class T> struct Whole {
   using sum = T;
   using element = T;
   static constexpr int each = 1;
+  static constexpr int64_t block = 1;
+  struct Session {};
   static vec<T> add(vec<T> sum, vec<T> left, vec<T> right) { return sum + left * right; }
 };
 
@@ -61,6 +65,13 @@ struct Halves {
   using sum = float;
   using element = int32_t;
   static constexpr int each = 2;
+#if defined(__AMX_BF16__)
+  static constexpr int64_t block = 16;
+  class Session;  // amx.h
+#else
+  static constexpr int64_t block = 1;
+  struct Session {};
+#endif
   static vec<float> add(vec<float> sum, vec<int32_t> left, vec<int32_t> right) {
     return (vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
   }

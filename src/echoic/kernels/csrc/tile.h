@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "amx.h"
 #include "simd.h"
 
 namespace echoic::ECHOIC_ISA {
@@ -70,6 +71,9 @@ __attribute__((noinline)) void multiply_columns(int64_t depth, const E* a, int64
     for (int w = 0; w < width; w++) store(out + r * out_step + w * lanes<T>, sums[r][w]);
 }
 
+// The most rows of the left that one call multiplies.
+template <class P> constexpr int most_rows(int width) { return P::block > 1 ? 32 : tile_rows(width); }
+
 template <int n> using constant = std::integral_constant<int, n>;
 
 // Calls f(constant<n>) for n in 1..most.
@@ -87,6 +91,22 @@ template <class F> inline void with_tile(int rows, int width, F&& f) {
   });
 }
 
+// out[r * width + w] = a[r] times vector w of the panel, r < rows <= most_rows(width). Tiles want rows that stand evenly apart.
+template <class P, class T = typename P::sum, class E = typename P::element>
+inline void multiply_rows(int rows, int width, int64_t depth, const E* const* a, const E* panel, T* out) {
+  if constexpr (P::block > 1) {
+#if defined(__AMX_BF16__)
+    for (int w = 0; w < width; w += 2)
+      tiles::multiply<false>(rows > 16 ? 2 : 1, std::min(2, width - w), depth, a[0], rows > 1 ? a[1] - a[0] : 0,
+                           panel + w * lanes<E>, width * lanes<E>, out + w * lanes<T>, width * lanes<T>);
+#endif
+  } else {
+    with_tile(rows, width, [&](auto r, auto w) {
+      multiply<P, decltype(r)::value, decltype(w)::value>(depth, a, panel, width * lanes<E>, out);
+    });
+  }
+}
+
 // done(row, vector, sums of each gate) for every row < rows and every vector of a gate in [first, last):
 // sums[g] = A[row] times gate g's columns. left(row) is a pointer to `depth` contiguous elements of A.
 // packed: panels of `group` vectors of each gate side by side, gates * group <= 4 (pack.h).
@@ -95,18 +115,17 @@ inline void product(int64_t rows, Left&& left, int64_t depth, const typename P::
                     int64_t last, Done&& done) {
   using T = typename P::sum;
   using E = typename P::element;
-  alignas(vector_bytes) T sums[8 * 4 * lanes<T>];
-  const E* a[8];
+  alignas(vector_bytes) T sums[most_rows<P>(1) * 4 * lanes<T>];
+  const E* a[most_rows<P>(1)];
   for (int64_t v = first; v < last; v += group) {
-    int units = int(std::min<int64_t>(group, last - v)), width = gates * units, most = tile_rows(width);
+    int units = int(std::min<int64_t>(group, last - v)), width = gates * units, most = most_rows<P>(width);
     const E* panel = packed + v * gates * depth * lanes<E>;
     int64_t tiles = (rows + most - 1) / most;
     for (int64_t tile = 0, row = 0; tile < tiles; tile++) {
       int size = int((rows - row + tiles - tile - 1) / (tiles - tile));  // even tiles: no thin one at the end
+      size = int(std::min<int64_t>(rows - row, (size + P::block - 1) / P::block * P::block));
       for (int r = 0; r < size; r++) a[r] = left(row + r);
-      with_tile(size, width, [&](auto r, auto w) {
-        multiply<P, decltype(r)::value, decltype(w)::value>(depth, a, panel, width * lanes<E>, sums);
-      });
+      multiply_rows<P>(size, width, depth, a, panel, sums);
       for (int r = 0; r < size; r++)
         for (int u = 0; u < units; u++) {
           vec<T> one[gates];
