@@ -13,7 +13,7 @@ from markdown import table as markdown_table
 TITLES = {
     "train": "A training step over full rows",
     "ragged": "A training step over the lengths of IMDb reviews, batches of neighbours in length",
-    "bfloat16": "A training step with products in bfloat16, against our own in float32",
+    "bfloat16": "A training step with products in bfloat16 on both sides",
     "grid": "Small and odd shapes",
 }
 HEAD = "| cell | B, T, D, H | GFLOP/s | torch | of the peak | times torch's speed (lowest to highest) |"
@@ -106,17 +106,17 @@ def table(name: str, record: dict[str, Any]) -> str:
     rows = record["rows"]
     if name == "grid":
         return f"### {TITLES[name]}\n\n{about}\n\n{summary(rows)}"
-    head = HEAD.replace("torch", "float32") if name == "bfloat16" else HEAD
-    lines = [head, "| --- | --- | ---: | ---: | ---: | ---: |", *map(line, rows)]
+    lines = [HEAD, "| --- | --- | ---: | ---: | ---: | ---: |", *map(line, rows)]
     return f"### {TITLES[name]}\n\n{about}\n\n" + "\n".join(lines) + f"\n\n{summary(rows)}"
 
 
 def line(row: dict[str, Any]) -> str:
     shape = ", ".join(str(size) if size else "IMDb" for size in row["shape"])
     times = f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
-    if "against_packed" in row:
-        times += f"; {row['against_packed']:.2f} against a PackedSequence"
-    numbers = f"{row['gflops']:.0f} | {row.get('torch_gflops', row.get('float32_gflops')):.0f} | {100 * row['share_of_peak']:.0f} %"
+    for other, name in (("against_packed", "a PackedSequence"), ("against_float32", "our own float32")):
+        if other in row:
+            times += f"; {row[other]:.2f} against {name}"
+    numbers = f"{row['gflops']:.0f} | {row['torch_gflops']:.0f} | {100 * row['share_of_peak']:.0f} %"
     return f"| {row['cell']} | {shape} | {numbers} | {times} |"
 
 

@@ -2,7 +2,7 @@
 
 The core (csrc/) is built with the package where there is a C++ compiler; where there was none,
 `core()` is None. ECHOIC_ISA chooses another instruction set than the fastest this processor has:
-avx512bf16, avx512, avx2 or portable; none leaves the core unused.
+amx, avx512bf16, avx512, avx2 or portable; none leaves the core unused.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def why_not() -> str | None:
 
 
 def name() -> str:
-    """native-avx512bf16, native-avx512, native-avx2 or native-portable: what runs where `why_not` is None."""
+    """native-amx, native-avx512bf16, native-avx512, native-avx2 or native-portable: what runs where `why_not` is None."""
     native = core()
     assert native is not None
     return f"native-{native.isas()[isa()]}"

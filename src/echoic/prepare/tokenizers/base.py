@@ -172,14 +172,15 @@ class RustTokenizer(Tokenizer):
 
     def __init__(self, rust: tokenizers.Tokenizer) -> None:
         self.rust = rust
-        by_id = sorted(rust.get_vocab(with_added_tokens=False).items(), key=lambda item: item[1])
-        if [i for _, i in by_id] != list(range(len(by_id))):
+        ids = rust.get_vocab(with_added_tokens=False)
+        tokens = sorted(ids, key=ids.__getitem__)
+        if [ids[token] for token in tokens] != list(range(len(tokens))):
             raise BundleError("tokenizer.json: the ids are not 0, 1, 2, ...")
         if rust.get_added_tokens_decoder():
             raise BundleError("tokenizer.json: added tokens could be typed by a user; echoic writes none")
         if rust.truncation is not None or rust.padding is not None:
             raise BundleError("tokenizer.json: truncates or pads, so the network would not see the text as it is")
-        self.vocabulary = checked_vocabulary([token for token, _ in by_id])
+        self.vocabulary = checked_vocabulary(tokens)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [
