@@ -73,7 +73,7 @@ def test_what_bfloat16_can_hold_is_multiplied_exactly(core: Any, halves: int, ki
     np.testing.assert_allclose(rounded["d_bias_hh"], exact["d_bias_hh"], atol=1e-5)  # sums, not products
 
 
-@pytest.mark.parametrize("batch, features, hidden", [(15, 33, 48), (17, 70, 130), (33, 1, 16), (70, 64, 64)])
+@pytest.mark.parametrize(("batch", "features", "hidden"), [(15, 33, 48), (17, 70, 130), (33, 1, 16), (70, 64, 64)])
 @pytest.mark.parametrize("kind", native.KINDS)
 def test_tiles_that_are_full_and_tiles_that_are_not(
     core: Any, halves: int, kind: str, batch: int, features: int, hidden: int
