@@ -1,14 +1,16 @@
-"""Bundles of every kind without training: the weights are drawn, so that no path is near nothing."""
+"""Bundles of every kind, most without training: the weights are drawn, so that no path is near nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from echoic import pipeline
 from echoic.core.config import Config
 from echoic.core.types import Example
 from echoic.layers.ngrams import NgramPath, hashes
@@ -25,6 +27,8 @@ WORDS = [
     "电影",
     *"!?3",
 ]
+
+GERMAN = {"ein": "a", "Mann": "man", "Hund": "dog", "sieht": "sees", "den": "the", "Ball": "ball", "rot": "red"}
 
 
 def texts(count: int, seed: int = 0, longest: int = 40) -> list[str]:
@@ -57,6 +61,24 @@ def make(
     if fitted.several:
         fitted.thresholds = np.linspace(0.3, 0.7, len(fitted.names))
     return Model(config, fitted, network.eval(), {"made": "by a test"})
+
+
+def pairs(rows: int, seed: int) -> list[Example]:
+    """The words in reverse order, each translated."""
+    draws = np.random.default_rng(seed)
+    chosen = [draws.choice(list(GERMAN), int(draws.integers(1, 9))).tolist() for _ in range(rows)]
+    return [
+        Example(" ".join(words), " ".join(GERMAN[w] for w in reversed(words)), None, i)
+        for i, words in enumerate(chosen, 1)
+    ]
+
+
+@cache
+def translator(*settings: str) -> Model:
+    """One that was trained for a moment, so that its searches end."""
+    base = ("text.tokenizer=words", "text.min_count=1", "model.hidden=7", "model.embedding=6", "train.epochs=2")
+    how = ("task.kind=translate", *base, "train.batch_size=8", "train.lr=0.02", "threads=1", *settings)
+    return pipeline.fit(pairs(40, 0), pairs(12, 1), Config().override(list(how))).model
 
 
 def _path(task: Classify, corpus: list[str], generator: torch.Generator) -> NgramPath:

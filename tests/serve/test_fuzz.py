@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export.models import language
-from serve.bundles import make, saved
+from serve.bundles import make, saved, translator
 from serve.clients import Served, serving
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install 'echoic[dev]'")
@@ -27,12 +27,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     places = {
         "one": saved(make("model.bidirectional=false"), folder / "a"),
         "writer": saved(language(), folder / "b"),
+        "german": saved(translator(), folder / "c"),
     }
     with serving({name: str(place) for name, place in places.items()}) as found:
         yield found
 
 
-@pytest.mark.parametrize("route", ["/v1/predict", "/v1/explain", "/v1/stream", "/v1/generate"])
+@pytest.mark.parametrize("route", ["/v1/predict", "/v1/explain", "/v1/stream", "/v1/generate", "/v1/translate"])
 def test_what_is_described_is_what_is_answered(served: Served, route: str) -> None:
     from schemathesis.checks import CHECKS
 

@@ -25,7 +25,7 @@ from serve.bundles import make, saved, texts
 from serve.clients import Served, read_reply, serving
 
 ROUTES = ["/", "/healthz", "/readyz", "/metrics", "/v1/models", "/openapi.json"]
-POSTS = ["/v1/predict", "/v1/explain", "/v1/stream", "/v1/generate"]
+POSTS = ["/v1/predict", "/v1/explain", "/v1/stream", "/v1/generate", "/v1/translate"]
 TOKEN = b"a-token-of-many-letters"
 
 

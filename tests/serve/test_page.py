@@ -13,7 +13,7 @@ import pytest
 
 from echoic.serve import page as served_page
 from export.models import language
-from serve.bundles import make, saved
+from serve.bundles import make, saved, translator
 from serve.clients import Served, serving
 
 HOSTILE = [
@@ -190,10 +190,33 @@ def test_writing_is_stopped(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "x" not in written(page)
 
 
+@pytest.fixture(scope="module")
+def booth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose model translates."""
+    with serving({"german": str(saved(translator(), tmp_path_factory.mktemp("booth") / "german"))}) as found:
+        yield found
+
+
+@pytest.mark.parametrize("server", ["booth"])
+def test_it_translates_line_by_line(page: Any, booth: Served) -> None:
+    page.wait_for_selector("#tab-translate:visible")
+    assert page.is_hidden("#tab-text")
+    lines = ["ein Hund sieht", "", "<b>den Ball</b>", *HOSTILE[:5]]
+    page.fill("#source", "\n".join(lines))
+    page.wait_for_function("() => document.getElementById('translate-status').textContent.includes('character')")
+    lines = page.input_value("#source").split("\n")
+    wanted = booth.ask("/v1/translate", {"texts": lines}).json["translations"]
+    assert page.locator("#translation").text_content() == "\n".join(each["translation"] for each in wanted)
+    assert page.locator("#translation *").count() == 0
+    page.press("#source", "Escape")
+    page.wait_for_function("() => !document.getElementById('translation').textContent")
+
+
 def test_no_tab_to_write_where_nothing_writes(page: Any) -> None:
     page.fill("#text", "good")
     words(page, "good")
     assert page.is_hidden("#tab-write")
+    assert page.is_hidden("#tab-translate")
 
 
 def test_hostile_strings_are_text(page: Any) -> None:

@@ -21,6 +21,7 @@ from echoic.core.errors import CannotCreate, DataError, UsageError, show
 
 if TYPE_CHECKING:
     from echoic.model import Model
+    from echoic.serve.interpreter import Interpreter
     from echoic.serve.predictor import Predictor
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -79,15 +80,25 @@ def predict(
         hint(f"{count:,} answers in {show(output, 200)}")
 
 
-def open_answering(run: str, device: str | None, said: Callable[[str], None], int8: bool = False) -> Predictor | Model:
-    """What answers: the predictor, which starts without torch, or where it cannot, or another device than the CPU is
-    named, the model in torch. Raises UsageError for `int8` in torch."""
-    from echoic.serve.opening import NeedsTorch
-    from echoic.serve.predictor import open_predictor
+def open_answering(
+    run: str, device: str | None, said: Callable[[str], None], int8: bool = False
+) -> Predictor | Interpreter | Model:
+    """What answers: the predictor or the interpreter, which start without torch, or where they cannot, or another
+    device than the CPU is named, the model in torch. Raises UsageError for `int8` in torch."""
+    from echoic.serve.opening import NeedsTorch, opened_at
 
     if device in (None, "cpu"):
         try:
-            predictor = open_predictor(run, int8=int8)
+            with opened_at(run) as (opened, config):
+                predictor: Predictor | Interpreter
+                if config.task.kind == "translate":
+                    from echoic.serve.interpreter import interpreter_of
+
+                    predictor = interpreter_of(opened, config, int8=int8)
+                else:
+                    from echoic.serve.predictor import predictor_of
+
+                    predictor = predictor_of(opened, config, int8=int8)
         except NeedsTorch as why:
             if int8:
                 raise UsageError(f"--int8: {why.reason} runs in torch alone, in float32") from None
@@ -102,7 +113,9 @@ def open_answering(run: str, device: str | None, said: Callable[[str], None], in
     return open_model(run, device)
 
 
-def _options(model: Predictor | Model, decided: Mapping[str, Any], translated: Mapping[str, Any]) -> dict[str, Any]:
+def _options(
+    model: Predictor | Interpreter | Model, decided: Mapping[str, Any], translated: Mapping[str, Any]
+) -> dict[str, Any]:
     """What was asked for. Raises UsageError for an option of another kind of task."""
     kind = model.config.task.kind
     fits, other = (translated, decided) if kind == "translate" else (decided, translated)
@@ -119,7 +132,7 @@ def _heard(records: Iterable[Each], quiet: bool) -> Iterator[Each]:
         yield record
 
 
-def texts_of(model: Predictor | Model, source: str, reading: Reading, quiet: bool) -> Iterator[str]:
+def texts_of(model: Predictor | Interpreter | Model, source: str, reading: Reading, quiet: bool) -> Iterator[str]:
     """The texts of a file, one after another, from the column that the model was trained on unless another is named."""
     from echoic.read.columns import Columns
     from echoic.read.tables import stream_texts

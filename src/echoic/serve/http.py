@@ -3,6 +3,7 @@
     POST /v1/predict   {"texts": [...], "model"?, "min_confidence"?}   -> {"model", "predictions": [...]}
     POST /v1/explain   {"text", "method"?, "label"?, "model"?}         -> an explanation: occlusion, trace
     POST /v1/stream    {"pieces": [...], "model"?}                     -> {"model", "predictions": [...]}, one a piece
+    POST /v1/translate {"texts": [...], "beam"?, "n_best"?, "model"?}  -> {"model", "translations": [...]}
     POST /v1/generate  {"prompt"?, "length"?, "temperature"?, ..., "model"?} -> the record of `echoic generate`
     GET  /v1/models, /healthz, /readyz, /metrics, /openapi.json, and a page at /
 
@@ -29,12 +30,14 @@ from echoic.core.errors import DataError, EchoicError, UsageError, show
 from echoic.decode import prompts
 from echoic.decode.answers import Prediction
 from echoic.decode.prompts import Generated
+from echoic.decode.translations import Translation
 from echoic.decode.writer import Writer
 from echoic.explain.record import METHODS, Explanation
 from echoic.serve import page
 from echoic.serve.author import Author
 from echoic.serve.batching import Batcher, Refused, TooLate
 from echoic.serve.gate import Gate, Problem, Rules, bug
+from echoic.serve.interpreter import Interpreter
 from echoic.serve.metrics import Metrics
 from echoic.serve.models import Models, Served
 from echoic.serve.predictor import METHODS as FORWARD
@@ -46,8 +49,9 @@ MOST_STEPS = 64
 """Points of an explanation: in a longer text neighbours share one."""
 LONGEST_PROMPT, MOST_TOKENS, MOST_SAMPLES, MOST_STOPS = 10_000, 2_000, 8, 8
 """Characters read, tokens written, continuations of one prompt, strings to end before."""
-SLICE = 16
-"""Tokens written in one go: between two, whatever else waits has its turn."""
+MOST_HYPOTHESES = 16
+SLICE, SOURCES = 16, 4
+"""Tokens written, and texts translated, in one go: between two, whatever else waits has its turn."""
 
 Text = Annotated[str, Field(max_length=LONGEST)]
 ModelName = Annotated[str | None, Field(description="one of /v1/models; the first, if not given", max_length=64)]
@@ -73,6 +77,12 @@ class Stream(Asked):
     pieces: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
+class Translate(Asked):
+    texts: Annotated[list[Text], Field(max_length=MOST_TEXTS)]
+    beam: Annotated[int, Field(ge=1, le=MOST_HYPOTHESES, description="hypotheses of each text; 1: greedy")] = 5
+    n_best: Annotated[int, Field(ge=1, le=MOST_HYPOTHESES, description="translations of each text")] = 1
+
+
 class Generate(Asked):
     prompt: Annotated[str, Field(max_length=LONGEST_PROMPT)] = ""
     length: Annotated[int, Field(ge=0, le=MOST_TOKENS, description="tokens; fewer where a text ends")] = 200
@@ -92,6 +102,11 @@ class Predictions(BaseModel):
     predictions: list[Prediction]
 
 
+class Translations(BaseModel):
+    model: str
+    translations: list[Translation]
+
+
 class Explained(Explanation):
     model: str
 
@@ -102,8 +117,8 @@ class Continued(Generated):
 
 class About(BaseModel):
     name: str
-    task: Literal["classify", "generate"]
-    labels: list[str] = Field(description="none where it writes")
+    task: Literal["classify", "generate", "translate"]
+    labels: list[str] = Field(description="of a classifier")
     several: bool = Field(description="a text may have several labels, or none")
     streams: bool = Field(description="it answers /v1/stream")
     cell: str
@@ -227,6 +242,20 @@ def _routes(app: FastAPI, state: State) -> None:
         found = await state.batcher.call(read, sum(map(len, asked.pieces)))
         return _json({"model": name, "predictions": [each.model_dump(exclude_defaults=True) for each in found]})
 
+    @app.post("/v1/translate", response_model=Translations, responses=NO)
+    async def translate(asked: Translate) -> Response:
+        name, interpreter = state.models.get(asked.model, Interpreter)
+        found: list[Translation] = []
+        for start in range(0, len(asked.texts), SOURCES):
+            texts = asked.texts[start : start + SOURCES]
+            found += await state.batcher.call(
+                lambda texts=texts: interpreter.predict(texts, beam_size=asked.beam, n_best=asked.n_best),  # type: ignore[misc]
+                sum(map(len, texts)),
+                begun=start > 0,
+            )
+        state.metrics.count("echoic_texts_total", len(found), model=name)
+        return _json({"model": name, "translations": [each.model_dump(exclude_defaults=True) for each in found]})
+
     @app.post("/v1/generate", response_model=Continued, responses={200: LINES, **NO})
     async def generate(asked: Generate) -> Response:
         name, author = state.models.get(asked.model, Author)
@@ -287,7 +316,7 @@ def _about(name: str, served: Served) -> About:
     model, classifies = served.config.model, isinstance(served, Predictor)
     return About(
         name=name,
-        task="classify" if classifies else "generate",
+        task=served.config.task.kind,
         labels=served.names if isinstance(served, Predictor) else [],
         several=isinstance(served, Predictor) and served.several,
         streams=classifies and not model.bidirectional,

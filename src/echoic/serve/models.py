@@ -11,15 +11,20 @@ from typing import TypeVar
 from echoic.core.errors import UsageError, show
 from echoic.serve.author import Author, author_of
 from echoic.serve.gate import Problem
+from echoic.serve.interpreter import Interpreter, interpreter_of
 from echoic.serve.opening import NeedsTorch, opened_at
 from echoic.serve.predictor import Predictor, predictor_of
 
-Served = Predictor | Author
-Kind = TypeVar("Kind", Predictor, Author)
+Served = Predictor | Author | Interpreter
+Kind = TypeVar("Kind", Predictor, Author, Interpreter)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-OPENERS: dict[str, Callable[..., Served]] = {"classify": predictor_of, "generate": author_of}
-DOES = {Predictor: "classifies", Author: "writes"}
+OPENERS: dict[str, Callable[..., Served]] = {
+    "classify": predictor_of,
+    "generate": author_of,
+    "translate": interpreter_of,
+}
+DOES = {Predictor: "classifies", Author: "writes", Interpreter: "translates"}
 
 
 @dataclass

@@ -21,6 +21,7 @@ from echoic.kernels import native
 from echoic.kernels.door import Layer
 from echoic.kernels.plain import Array
 from echoic.serve.network import LanguageNetwork, Network, Ngrams, Pool
+from echoic.serve.seq2seq import Attention, TranslatorNetwork
 
 WEIGHTS = "model.safetensors"
 
@@ -104,6 +105,67 @@ def language_network_of(
     return LanguageNetwork(embedding, layers, tensors.get("project.weight"), out, cuts, clusters)
 
 
+def translator_network_of(
+    config: Config, data: bytes, sources: int, targets: int | None, *, threads: int = 1, int8: bool = False
+) -> TranslatorNetwork:
+    """The same of a translator; `targets`: the size of the target's own vocabulary, if it has one."""
+    model, kind, options = config.model, _kind(config.model), config.task.options
+    tensors, attends = _tensors(data), options.get("attention", "dot")
+    target = "embed.weight" if targets is None else "written.weight"
+    _require_shapes(tensors, _translators(config, kind, sources, targets))
+    encoder, below, above = (
+        _layers(model, kind, tensors, threads, int8, stack=f"stack.{name}") for name in ("encoder", "below", "above")
+    )
+    w = _under(tensors, "attention.")
+    attention = None
+    if attends == "additive":
+        attention = Attention((w["key.weight"], w["key.bias"]), w["query.weight"], w["energy.weight"][0])
+    elif attends == "dot":
+        attention = Attention((w["key.weight"], None) if w else None)
+    start, join = ((tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in ("start", "join"))
+    return TranslatorNetwork(
+        tensors["embed.weight"],
+        tensors[target],
+        encoder,
+        below,
+        above,
+        attention,
+        start,
+        join,
+        (tensors[target if options.get("tied", True) else "out.weight"], tensors["bias"]),
+        (tensors["copy.weight"], tensors["copy.bias"]) if options.get("copying") else None,
+        bool(options.get("input_feeding")),
+    )
+
+
+def _translators(config: Config, kind: str, sources: int, targets: int | None) -> Shapes:
+    """{name: shape} of a translator's tensors (layers/seq2seq.py)."""
+    model, options = config.model, config.task.options
+    size, hidden, keys = model.embedding, model.hidden, model.hidden * (1 + model.bidirectional)
+    words, fed = sources if targets is None else targets, keys if options.get("input_feeding") else 0
+    one = model.model_copy(update={"bidirectional": False})
+    memory = 1 + native.has_memory(native.KINDS.index(kind))
+    shapes: Shapes = {"embed.weight": (sources, size), "bias": (words,)}
+    if targets is not None:
+        shapes["written.weight"] = (targets, size)
+    shapes |= _recurrent(model, kind, (size,), "stack.encoder")
+    shapes |= _recurrent(one.model_copy(update={"layers": 1}), kind, (size + fed,), "stack.below")
+    shapes |= _recurrent(one, kind, (hidden + keys,), "stack.above")
+    shapes |= {"start.weight": (hidden * memory * (1 + model.layers), keys), "join.weight": (size, hidden + keys)}
+    shapes |= {"start.bias": shapes["start.weight"][:1], "join.bias": (size,)}
+    match options.get("attention", "dot"):
+        case "additive":
+            shapes |= {"attention.key.weight": (keys, keys), "attention.key.bias": (keys,)}
+            shapes |= {"attention.query.weight": (keys, hidden), "attention.energy.weight": (1, keys)}
+        case "dot" if keys != hidden:
+            shapes["attention.key.weight"] = (hidden, keys)
+    if not options.get("tied", True):
+        shapes["out.weight"] = (words, size)
+    if options.get("copying"):
+        shapes |= {"copy.weight": (1, hidden + keys), "copy.bias": (1,)}
+    return shapes
+
+
 def _kind(model: ModelConfig) -> str:
     """One of `native.KINDS`. Raises NeedsTorch."""
     if reason := without_kernel(model):
@@ -133,9 +195,10 @@ def _layers(
     threads: int,
     int8: bool,
     known: Array | None = None,
+    stack: str = "stack",
 ) -> list[Layer]:
     """`known`: what the first layer reads."""
-    folded = recurrences(model, without_batch_norm(model, tensors))
+    folded = recurrences(model, without_batch_norm(model, tensors), stack)
     with warnings.catch_warnings():  # `kernel` says it
         warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
         return [
@@ -180,7 +243,7 @@ def _shapes(model: ModelConfig, kind: str, tensors: Mapping[str, Array], vocabul
     return shapes | {"scales": (1 + beside,)}
 
 
-def _recurrent(model: ModelConfig, kind: str, width: tuple[int, ...]) -> Shapes:
+def _recurrent(model: ModelConfig, kind: str, width: tuple[int, ...], stack: str = "stack") -> Shapes:
     """Those of the layers and the norms before them."""
     gates, directions = native.GATES[native.KINDS.index(kind)], 1 + model.bidirectional
     shapes: Shapes = {}
@@ -188,10 +251,10 @@ def _recurrent(model: ModelConfig, kind: str, width: tuple[int, ...]) -> Shapes:
         features = (model.hidden * directions,) if layer else width
         if model.batch_norm:
             names = ("weight", "bias", "running_mean", "running_var")
-            shapes |= {f"stack.norms.{layer}.{name}": features for name in names}
+            shapes |= {f"{stack}.norms.{layer}.{name}": features for name in names}
         for place in range(layer * directions, (layer + 1) * directions):
             cell = _cell(model, gates, *features)
-            shapes |= {f"stack.cells.{place}.{name}": shape for name, shape in cell.items()}
+            shapes |= {f"{stack}.cells.{place}.{name}": shape for name, shape in cell.items()}
     return shapes
 
 

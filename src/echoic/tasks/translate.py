@@ -15,26 +15,24 @@ the tokens they are of, and how many of these were the likeliest. Answers are se
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from echoic.batch import buckets
-from echoic.core import bundle
 from echoic.core.config import Config, Section, TextConfig, check
-from echoic.core.errors import BundleError, ConfigError, DataError, UsageError, show
+from echoic.core.errors import ConfigError, DataError, show
 from echoic.core.registry import register
-from echoic.core.types import EMPTY, PAD, UNKNOWN, Batch, Example, pad
+from echoic.core.types import EMPTY, Batch, Example, pad
 from echoic.decode import beam
-from echoic.decode.sampling import How, generators
+from echoic.decode.translations import Decoder, Sides, Translation, translate
 from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import Seq2Seq, Written, parted, take
 from echoic.layers.unroll import valid_steps
@@ -50,10 +48,6 @@ NO_USE = (
 
 STEP_BY_STEP = ("model.variational", "model.candidate", "model.zoneout", "model.weight_drop", "model.batch_norm")
 """Noise that holds for all steps, or needs all of them: not with task.input_feeding."""
-
-SETTINGS, TARGET = "translate.json", "target."
-ALIVE, SCORED = 320, 1 << 16
-"""Hypotheses in a step of the search, and pairs of one and a source token, at most; change speed and memory, no answer."""
 
 
 class Options(Section):
@@ -79,17 +73,6 @@ class Options(Section):
         le=1,
         description="share of the tokens read in training that are its own guesses (Bengio et al. 2015), reached little by little",
     )
-
-
-class Translation(BaseModel):
-    """One answer."""
-
-    text: str = Field(description="the source")
-    translation: str
-    score: float = Field(description="log probability over Wu et al.'s length penalty; closer to 0 is surer")
-    translations: list[str] | None = Field(None, description="with n_best above 1: the best first")
-    scores: list[float] | None = Field(None, description="their scores")
-    unseen: str | None = Field(None, description="characters of the source that no training source held")
 
 
 @register
@@ -228,23 +211,12 @@ class Translate(Rows):
         return measures["forced"](outputs)
 
     def files(self) -> dict[str, bytes]:
-        own = {} if self.own is None else {TARGET + name: data for name, data in self.own.files().items()}
-        stated = {"alphabet": self.alphabet, "ratio": self.ratio, "joint": self.own is None}
-        return {**self.text.files(), **own, SETTINGS: bundle.canonical(stated)}
+        return self.sides.files()
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self:
-        try:
-            stated = json.loads(files[SETTINGS])
-            alphabet, ratio, joint = str(stated["alphabet"]), float(stated["ratio"]), bool(stated["joint"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise BundleError(f"{SETTINGS}: missing, or not what echoic wrote (wants alphabet, ratio, joint)") from None
-        if not 0 < ratio < math.inf:
-            raise BundleError(f"{SETTINGS}: ratio: wants a number above 0")
-        own = {name.removeprefix(TARGET): data for name, data in files.items() if name.startswith(TARGET)}
-        options = check(Options, config.task.options, "/task")
-        text, target = TextPreparer.from_files(files), None if joint else TextPreparer.from_files(own)
-        return cls(config, options, text, target, alphabet, ratio)
+        sides, options = Sides.from_files(files, config.text.lowercase), check(Options, config.task.options, "/task")
+        return cls(config, options, sides.text, sides.own, sides.alphabet, sides.ratio)
 
     # Writing
 
@@ -273,95 +245,14 @@ class Translate(Rows):
                 network.read(torch.from_numpy(inputs).to(device), torch.from_numpy(lengths).to(device))
             )
 
-    def generate(
-        self,
-        network: Seq2Seq,
-        inputs: Sequence[str],
-        *,
-        beam_size: int = 5,
-        n_best: int = 1,
-        length_penalty: float = 1.0,
-        coverage_penalty: float = 0.0,
-        no_repeat: int = 0,
-        max_ratio: float | None = None,
-        prefix: str = "",
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        cut: bool = False,
-    ) -> list[Translation]:
-        """Records, one a text.
+    def generate(self, network: Seq2Seq, inputs: Sequence[str], **options: Any) -> list[Translation]:
+        """Records, one a text; options are those of `decode.translations.translate`, which says what it raises."""
+        decoder = Decoder(partial(self.begin, network), self.step(network), take, network.attention is not None)
+        return translate(self.sides, decoder, inputs, **options)
 
-        beam_size: hypotheses kept (1: greedy); n_best: how many are given; length_penalty, coverage_penalty: alpha
-        and beta of Wu et al. 2016; no_repeat: n-grams of so many tokens stand once; max_ratio: tokens written for
-        each one read, at most (None: as training had it, with room); prefix: what every translation begins with.
-        temperature above 0 draws one instead of searching (top_k, top_p, seed as for `generate`). cut: of a text of
-        more than text.max_tokens the beginning is read, as in training.
-
-        Raises UsageError for a number that makes no sense, DataError for a text that is too long, or where the network's
-        answers are no numbers.
-        """
-        never = (PAD, UNKNOWN)
-        if n_best < 1:
-            raise UsageError(f"n_best {show(n_best)}: wants a number of at least 1")
-        how = beam.Search(
-            beam_size if beam_size < 1 else max(beam_size, n_best), length_penalty, coverage_penalty, no_repeat, never
-        )
-        drawn = How(temperature, top_k, top_p, forbidden=never) if temperature else None
-        if max_ratio is not None and not 0 < max_ratio < math.inf:
-            raise UsageError(f"max_ratio {show(max_ratio)}: wants a number above 0")
-        if coverage_penalty and network.attention is None:
-            raise UsageError("coverage_penalty: this model has no attention (task.attention = none)")
-        if temperature and (n_best > 1 or coverage_penalty):
-            raise UsageError("n_best, coverage_penalty: of the search; with a temperature one answer is drawn")
-        rows = list(self.text.encode(inputs)) if cut else self._sources(inputs)
-        start = self.written.encode([prefix])[0].tolist() if prefix else []
-        limits = [
-            max(math.ceil((max_ratio or self.ratio) * (len(row) + 5 * (max_ratio is None))), 1 + len(start))
-            for row in rows
-        ]
-        draws = generators(seed, max(1, len(rows)))
-        found: list[list[beam.Found]] = [[] for _ in rows]
-        asked = [i for i, text in enumerate(inputs) if text.strip()]
-        lengths = np.array([len(rows[i]) for i in asked], np.int64)
-        for index in buckets.plan(lengths, max(1, ALIVE // how.beam), max(1, SCORED // how.beam)):
-            chosen = [asked[i] for i in index]
-            state, most = self.begin(network, [rows[i] for i in chosen]), np.array([limits[i] for i in chosen])
-            prefixes = [start] * len(chosen)
-            if drawn is None:
-                each = beam.search(self.step(network), take, state, most, how, prefixes)
-            else:
-                mine = [draws[i] for i in chosen]
-                each = beam.draw(self.step(network), take, state, most, how, drawn, mine, prefixes)
-            for i, sequences in zip(chosen, each, strict=True):
-                found[i] = sequences[:n_best]
-        return [self._record(text, sequences, n_best) for text, sequences in zip(inputs, found, strict=True)]
-
-    def _sources(self, inputs: Sequence[str]) -> list[np.ndarray]:
-        rows = self.text.encode(inputs)
-        if rows.cut.texts:
-            whole = TextPreparer(self.text.kind, self.text.tokenizer, 0).encode(inputs)
-            i = next(i for i, (a, b) in enumerate(zip(rows, whole, strict=True)) if len(a) < len(b))
-            raise DataError(
-                f"text {i + 1}: {len(whole[i]):,} tokens, and this model reads {self.text.max_tokens:,} (text.max_tokens); "
-                f"give it sentence by sentence ({show(inputs[i], 40)!r})"
-            )
-        return list(rows)
-
-    def _record(self, text: str, found: Sequence[beam.Found], n_best: int) -> Translation:
-        texts = [self.written.decode(each.ids) for each in found] or [""]
-        scores = [each.score for each in found] or [0.0]
-        several: dict[str, Any] = {"translations": texts, "scores": scores} if n_best > 1 else {}
-        return Translation(
-            text=text, translation=texts[0], score=scores[0], unseen=self.unseen(text) or None, **several
-        )
-
-    def unseen(self, text: str) -> str:
-        """The characters of `text` that no training source held, each once."""
-        known = {*self.alphabet, *self.alphabet.lower()} if self.config.text.lowercase else {*self.alphabet}
-        lowered = self.config.text.lowercase
-        return "".join(dict.fromkeys(c for c in text if not c.isspace() and (c.lower() if lowered else c) not in known))
+    @property
+    def sides(self) -> Sides:
+        return Sides(self.text, self.own, self.alphabet, self.ratio, self.config.text.lowercase)
 
 
 def _tokenizer(texts: Sequence[str], config: TextConfig) -> str:

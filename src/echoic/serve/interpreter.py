@@ -1,0 +1,78 @@
+"""A translator's bundle that answers, where torch need not be installed.
+
+    interpreter = open_interpreter(path)              manifest and hashes checked, as for echoic.load
+    interpreter.predict(["a text", ...], beam_size=5)      the records of Model.predict
+
+The same search over the same scores, so the same answers, but where two hypotheses are so near that rounding decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echoic.core.bundle import Bundle
+from echoic.core.config import Config
+from echoic.core.errors import DataError
+from echoic.decode.translations import Decoder, Sides, Translation, translate
+from echoic.serve.opening import WEIGHTS, NeedsTorch, opened_at, translator_network_of
+from echoic.serve.seq2seq import TranslatorNetwork, Written, take
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A translator ready to answer. Never changes; many threads may ask it at once."""
+
+    config: Config
+    sides: Sides
+    network: TranslatorNetwork
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kernel(self) -> tuple[str, str]:
+        """(what computes the recurrence, why)"""
+        return self.network.encoder[0].kernel, self.network.encoder[0].why
+
+    def predict(self, texts: Sequence[str], **options: Any) -> list[Translation]:
+        """A record of each text, in their order. Options are those of `decode.translations.translate`, which says what
+        it raises."""
+        return translate(
+            self.sides, Decoder(self.network.begin, self._step, take, self.network.attends), texts, **options
+        )
+
+    def predict_stream(self, texts: Iterable[str], chunk: int = 1024, **options: Any) -> Iterator[Translation]:
+        """The same for any number of texts, `chunk` of them in memory at a time."""
+        texts = iter(texts)
+        while waiting := list(islice(texts, chunk)):
+            yield from self.predict(waiting, **options)
+
+    def _step(self, ids: np.ndarray, state: Written) -> tuple[np.ndarray, np.ndarray | None, Written]:
+        logits, weights, state = self.network.step(ids, state)
+        if not np.isfinite(logits.sum()):
+            raise DataError("the model's answers are no numbers; its training diverged, or it is damaged")
+        return logits, weights, state
+
+
+def open_interpreter(path: str | Path, *, threads: int = 1, int8: bool = False) -> Interpreter:
+    """A run folder or a bundle -> Interpreter; the arguments are those of `predictor.open_predictor`.
+
+    Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
+    model that runs in torch alone, or is no translator.
+    """
+    with opened_at(path) as (opened, config):
+        return interpreter_of(opened, config, threads=threads, int8=int8)
+
+
+def interpreter_of(opened: Bundle, config: Config, *, threads: int = 1, int8: bool = False) -> Interpreter:
+    """The same of a bundle that was read."""
+    if config.task.kind != "translate":
+        raise NeedsTorch(f"translating by a model that does {config.task.kind}")
+    sides = Sides.from_files(opened.files, config.text.lowercase)
+    sizes = len(sides.text.vocabulary), None if sides.own is None else len(sides.own.vocabulary)
+    network = translator_network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
+    return Interpreter(config, sides, network, opened.about)
