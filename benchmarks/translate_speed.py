@@ -3,7 +3,7 @@
     python benchmarks/translate.py multi30k-de-en --dev       # the model that both are
     python benchmarks/translate_speed.py [--bfloat16]
 
-Both sides have the same weights: before the clock runs, their loss on a batch and their best hypotheses are compared. With
+The search is `echoic predict`'s, without torch, and beside it the same search over the network in torch. Both sides have the same weights: before the clock runs, their loss on a batch and their best hypotheses are compared. With
 --bfloat16 products are rounded on both sides in training, torch's by its autocast. Medians, by turns.
 """
 
@@ -30,6 +30,7 @@ from echoic.core.config import Config
 from echoic.core.types import EMPTY, PAD, UNKNOWN
 from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import parted
+from echoic.serve.interpreter import open_interpreter
 from pair_sets import multi30k
 from record import save
 from translate import examples, label
@@ -185,7 +186,12 @@ def main() -> None:
                 found[i] = [token for token in each if token not in (PAD, EMPTY)]
         return found
 
+    interpreter = open_interpreter(run, threads=torch.get_num_threads())
+
     def our_beam() -> list[str]:
+        return [record.translation for record in interpreter.predict(texts, length_penalty=0.0)]
+
+    def our_beam_in_torch() -> list[str]:
         network.eval()
         return [record.translation for record in task.generate(network, texts, length_penalty=0.0)]
 
@@ -200,7 +206,9 @@ def main() -> None:
         echoic=lambda: train(network, lambda batch: ours(batch, Noise(0, 0))),
         torch=lambda: train(other, theirs),
     )
-    beam = by_turns(asked.rounds, echoic=our_beam, torch=their_beam)
+    beam = by_turns(
+        asked.rounds, **{"echoic": our_beam, "echoic, its network in torch": our_beam_in_torch, "torch": their_beam}
+    )
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
     facts = {
         "threads": torch.get_num_threads(),
