@@ -206,6 +206,7 @@ def test_it_translates_line_by_line(page: Any, booth: Served) -> None:
     page.wait_for_function("() => document.getElementById('translate-status').textContent.includes('character')")
     lines = page.input_value("#source").split("\n")
     wanted = booth.ask("/v1/translate", {"texts": lines}).json["translations"]
+    assert any(each["translation"] for each in wanted)
     assert page.locator("#translation").text_content() == "\n".join(each["translation"] for each in wanted)
     assert page.locator("#translation *").count() == 0
     page.press("#source", "Escape")
