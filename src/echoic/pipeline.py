@@ -38,7 +38,6 @@ from echoic.train.augment import augment
 from echoic.train.loop import Carry, Interrupted
 from echoic.train.loop import fit as run_loop
 from echoic.train.ngrams import fit_ngrams
-from echoic.train.pages import kept_pages
 from echoic.train.progress import Silent, Watcher, watcher
 
 if TYPE_CHECKING:
@@ -102,24 +101,23 @@ def fit(
         found = task.metrics(outputs, valid_data.targets, facts.MEASURES)
         return {name: float(found[name]) for name in ("loss", task.monitor)}
 
-    with kept_pages():
-        fitted = run_loop(
-            network,
-            lambda network, batch, noise: task.learn(network, batch, noise, carry),
-            plan=lambda epoch: task.plan(train_data, epoch),
-            collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
-            score=score,
-            config=schedule,
-            monitor=task.monitor,
-            run=run,
-            seed=config.seed,
-            resume=resume,
-            watch=watch or Silent(),
-            fingerprint={**(fingerprint or {}), **origin},
-            device=config.device,
-            carry=carry,
-            tokens=train_data.tokens,
-        )
+    fitted = run_loop(
+        network,
+        lambda network, batch, noise: task.learn(network, batch, noise, carry),
+        plan=lambda epoch: task.plan(train_data, epoch),
+        collate=lambda index, epoch, step: _collate(task, train_data, index, config.train, config.seed, step),
+        score=score,
+        config=schedule,
+        monitor=task.monitor,
+        run=run,
+        seed=config.seed,
+        resume=resume,
+        watch=watch or Silent(),
+        fingerprint={**(fingerprint or {}), **origin},
+        device=config.device,
+        carry=carry,
+        tokens=train_data.tokens,
+    )
     clock.lap("train")
     task.finish(
         network,
