@@ -23,7 +23,7 @@ from record import save
 from sets import SETS
 
 TRAIN, TEST, UPDATES = 2000, 5000, 400
-SETTINGS = ("train.adversarial=0", "text.tokenizer=words")
+SETTINGS = ("train.adversarial=0",)
 
 
 def drawn(examples: Sequence[Example], count: int) -> list[Example]:

@@ -60,9 +60,18 @@ def explained(name: str, record: Record) -> str:
         + ".",
         f"- {faithful['verdict']}",
         "- Cost in predictions of the same text: " + ", ".join(f"{m} {c:g}" for m, c in record["cost"].items()) + ".",
-        f"- The largest difference of a token's score to captum's on {captum['texts']} texts: {captum['largest_difference']:.2g}."
-        if captum["installed"]
-        else "- captum was not installed.",
+        _captum(captum),
     ]
     told = f"{about(record)} {model['cell']} of {model['hidden']}, pooled by {model['pool']}."
     return "\n\n".join([f"### Explanations ({name})", told, "\n".join(lines)])
+
+
+def _captum(found: Record) -> str:
+    if not found["installed"]:
+        return "- captum was not installed."
+    if not found["texts"]:
+        return "- captum's even points completed no text, so that its scores were not compared."
+    return (
+        f"- The largest difference of a token's score to captum's, on {found['texts']} texts that its even points "
+        f"complete: {found['largest_difference']:.2g}."
+    )

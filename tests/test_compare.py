@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
+from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,24 @@ from echoic import pipeline
 from echoic.compare import BASELINE, MEAN, Row, compare, rows
 from echoic.core.config import Config
 from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, UsageError
+from echoic.core.types import Example
 from echoic.evaluate.comparison import html, lines, render, verdict
+from echoic.train.signals import Interrupted
 
 BASE = Config().override(
     ["model.hidden=4", "model.embedding=4", "text.min_count=1", "train.adversarial=0", "threads=1"]
 )
+
+
+ALONE = comparing._alone
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here() -> Iterator[None]:
+    """A process for each training takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparing, "_alone", comparing._train)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +100,58 @@ def test_finished_trainings_are_not_made_again(
     assert [config.model.cell.kind for config in made] == ["rnn"]
     with pytest.raises(ConfigError, match="settings"):
         compare(csv, out, [], BASE, seeds=1, updates=3)
+
+
+def test_what_a_training_needs_does_not_depend_on_those_before_it(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process the first loads the libraries, and the next uses its pages again: a third of the memory."""
+    monkeypatch.setattr(comparing, "_alone", ALONE)
+    row = Row("mean", {"model.layers": 0, "model.pool": "mean"})
+    found = compare(csv, tmp_path / "o", [row], BASE, seeds=2, updates=1)
+    kept = json.loads((tmp_path / "o" / "compare.json").read_bytes())["pieces"]
+    first, second = (kept[row.key(seed)] for seed in (0, 1))
+    if first["peak_memory_mib"] is not None:
+        assert second["peak_memory_mib"] == pytest.approx(first["peak_memory_mib"], rel=0.1)
+    parts, _ = comparing._parts(csv, None, BASE, lambda _: None)
+    same = comparing._train(row.config(BASE.override(["train.updates=1"]), 0), parts)
+    costs = {"seconds", "tokens_per_second", "texts_per_second", "peak_memory_mib"}
+    assert {k: v for k, v in same.items() if k not in costs} == {k: v for k, v in first.items() if k not in costs}
+    assert found["seeds"] == 2
+
+
+@pytest.mark.parametrize("label", ["yes", ("a", "b"), {"a": 0.25, "b": 0.75}])
+def test_an_example_arrives_in_the_other_process_as_it_left(label: Any) -> None:
+    example = Example("a text", label, "group", 3)
+    assert comparing._example(*json.loads(json.dumps(astuple(example)))) == example
+
+
+def test_a_process_that_dies_is_a_training_that_failed(csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing.sys, "executable", "/bin/false")
+    assert ALONE(BASE, comparing._parts(csv, None, BASE, lambda _: None)[0]) == {
+        "error": "the process that trained it ended with code 1"
+    }
+
+
+def test_a_signal_ends_the_process_too(csv: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What hangs is killed; the parent tells why."""
+    hanging = tmp_path / "python"
+    hanging.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid\nkill -TERM {os.getpid()}\nread forever < {tmp_path}/pipe\n"
+    )
+    hanging.chmod(0o755)
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(comparing.sys, "executable", str(hanging))
+    with pytest.raises(Interrupted):
+        ALONE(BASE, comparing._parts(csv, None, BASE, lambda _: None)[0])
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_the_benchmark_names_no_setting_that_a_row_would_replace(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "compare.py"
+    monkeypatch.syspath_prepend(str(script.parent))
+    comparing._refuse_decided(Config().override(runpy.run_path(str(script))["SETTINGS"]))
 
 
 def test_no_row_is_in_two_parts_and_a_test_file_is_taken(csv: Path, tmp_path: Path) -> None:

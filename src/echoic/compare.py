@@ -8,6 +8,9 @@ the table says how many each made. An interval holds both what
 other rows and what other seeds would change (`evaluate.intervals.over_seeds`); a difference is called real where its
 paired p value, corrected for all pairs by Holm, is below 0.05.
 
+Each training has a process of its own: what one leaves behind (libraries that are loaded, pages that the next step
+would reuse) is not counted for the next, so that the memory a row needs does not depend on the order of the rows.
+
 Every training that is finished stands in OUT/compare.json, so that the same command, or one with more cells or seeds,
 goes on.
 """
@@ -16,9 +19,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +134,7 @@ def compare(
             name = row.key(base.seed + seed)
             if kept.pieces.get(name, FAILED)["error"] is not None:
                 try:
-                    kept.keep(name, _train(row.config(base, base.seed + seed), parts))
+                    kept.keep(name, _alone(row.config(base, base.seed + seed), parts))
                 except Interrupted as stopped:
                     how = f"stopped; {len(kept.pieces):,} trainings are kept, and the same command goes on"
                     raise Interrupted(stopped.exit_code - 128, how) from None
@@ -198,6 +203,40 @@ def _apart(parts: Parts, said: Callable[[str], None]) -> Parts:
     if not (kept["train"] and kept["valid"]):
         raise DataError("every row to learn from stands in the test file too: nothing is left to train on")
     return {**kept, "test": parts["test"]}
+
+
+def _alone(config: Config, parts: Parts) -> dict[str, Any]:
+    """`_train` in a process of its own. Raises Interrupted."""
+    from echoic.train.signals import listening
+
+    given = {"config": config.stated(), "parts": {name: [astuple(e) for e in part] for name, part in parts.items()}}
+    command = [sys.executable, "-P", "-c", "from echoic.compare import _answer; _answer()"]
+    with (
+        listening() as ears,
+        subprocess.Popen(  # noqa: S603 - this Python, these words
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True
+        ) as child,
+    ):
+        try:
+            with ears.at_once():
+                out, _ = child.communicate(json.dumps(given))
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        return {"error": f"the process that trained it ended with code {child.returncode}"}
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+def _answer() -> None:
+    """The other side of `_alone`."""
+    given = json.load(sys.stdin)
+    parts = {name: [_example(*values) for values in part] for name, part in given["parts"].items()}
+    print(json.dumps(_train(Config.parse(given["config"]), parts)))
+
+
+def _example(text: str, label: Any, group: str | None, row: int) -> Example:
+    return Example(text, tuple(label) if isinstance(label, list) else label, group, row)
 
 
 def _train(config: Config, parts: Parts) -> dict[str, Any]:

@@ -56,9 +56,9 @@ def test_the_gradient_through_time_is_the_one_derived_by_hand() -> None:
     np.testing.assert_allclose(gradient_x_input(lambda x: stack(x)[0][:, -1] @ v, X), wanted, atol=1e-12)
 
 
-def step(x: Tensor) -> Tensor:
+def step(x: Tensor, steepness: float = 400) -> Tensor:
     """Rises within a fiftieth of the path, which few points do not see."""
-    return torch.sigmoid(400 * (x.sum((1, 2)) / X.sum() - 0.412))
+    return torch.sigmoid(steepness * (x.sum((1, 2)) / X.sum() - 0.412))
 
 
 def test_points_are_doubled_until_the_sum_is_complete() -> None:
@@ -66,21 +66,42 @@ def test_points_are_doubled_until_the_sum_is_complete() -> None:
 
     def counted(x: Tensor) -> Tensor:
         asked.append(len(x))
-        return step(x)
+        return step(x, 80)
 
     found = integrated_gradients(counted, X)
-    assert found.points is not None
-    assert 64 <= found.points <= 1024
-    assert found.points & (found.points - 1) == 0
+    assert found.points in (32, 64)
     assert found.completeness is not None
     assert found.completeness <= attribute.TOLERANCE
     assert sum(asked) == 2 + sum(16 << i for i in range(20) if 16 << i <= found.points)
     assert len(asked) < 20, "path points run as batches"
 
 
+@pytest.mark.parametrize("steepness", [400, 1e4, 1e6])
+def test_where_the_score_jumps_points_lie_closer(steepness: float) -> None:
+    """Even points step over what is narrower than their distance, however many the budget has."""
+    asked: list[int] = []
+
+    def jump(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return step(x, steepness)
+
+    found = integrated_gradients(jump, X)
+    assert found.points is not None
+    assert attribute.EVEN < found.points <= attribute.MOST
+    assert found.completeness is not None
+    assert found.completeness <= attribute.TOLERANCE
+    share = X.sum(1).numpy() / float(X.sum())
+    np.testing.assert_allclose(found.scores, share, atol=0.02)
+    assert sum(asked) == 2 + 16 + 32 + 64 + found.points, "no point is computed twice"
+    assert len(asked) < 60, "path points run as batches"
+
+
 def test_a_sum_that_is_never_complete_is_reported_as_it_is() -> None:
     found = integrated_gradients(step, X, most=32)
     assert found.points == 32
+    assert found.completeness == error(found.scores.sum(), found.difference) > 0.05
+    found = integrated_gradients(lambda x: step(x, 1e12), X, most=300)
+    assert 290 < (found.points or 0) <= 300
     assert found.completeness == error(found.scores.sum(), found.difference) > 0.05
 
 
@@ -128,3 +149,19 @@ def test_occlusion_hides_each_window_once(most: int, window: int) -> None:
     for start in range(0, 5, window):
         np.testing.assert_allclose(found.scores[start : start + window], worth[start : start + window].mean())
     assert found.completeness is None
+
+
+def test_a_jump_narrower_than_float32_tells_apart_is_looked_at_in_float64() -> None:
+    asked: set[torch.dtype] = set()
+
+    def jump(x: Tensor) -> Tensor:
+        asked.add(x.dtype)
+        return step(x, 1e9)
+
+    found = integrated_gradients(jump, X.float())
+    assert asked == {torch.float32, torch.float64}
+    assert found.completeness is not None
+    assert found.completeness <= attribute.TOLERANCE
+    asked.clear()
+    integrated_gradients(lambda x: jump(x) * 0 + linear(x.double()), X.float())
+    assert asked == {torch.float32}, "where even points do, nothing is wide"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from echoic.cells.base import Zoneout
 from echoic.cells.rnn import RNNCell
 from echoic.explain.flow import FRESH, LARGE, MOST_STEPS, Flow, flow, flows, sentence
-from echoic.explain.flow_shown import HIGHEST, LOWEST, render, rows, svg, write_png
+from echoic.explain.flow_shown import DOTTED, HIGHEST, LOWEST, render, rows, svg, write_png
 from explain.toys import NASTY, trained, untrained
 
 TEXT = "a b c d e f " * 8
@@ -102,3 +104,24 @@ def test_a_picture_and_borders(tmp_path: Path) -> None:
     write_png(tmp_path / "p.png", [burst, gone])
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
     assert 0 < LOWEST < 1 < HIGHEST
+
+
+def test_what_reaches_the_memory_is_drawn_beside_what_reaches_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = 10.0 ** -np.arange(9.0, 69)
+    both = Flow("lstm", False, 10.0 ** -np.arange(0.0, 60), memory, 0.5, 1.0)
+    alone = Flow("gru", False, 10.0 ** -np.arange(0.0, 60), None, 0.5, 1.0)
+    drawn = svg([alone, both])
+    assert drawn.count(DOTTED) == 1
+    assert drawn.count(">lstm: c</text>") == 1
+    assert "gru: c" not in drawn
+    heights = re.findall(r'd="M([^"]*)"[^>]*' + re.escape(DOTTED), drawn)[0].split("L")
+    assert len(heights) == 60
+    lines: list[Axes] = []
+    legend = Axes.legend
+    monkeypatch.setattr(Axes, "legend", lambda self, **how: (lines.append(self), legend(self, **how))[1])
+    write_png(tmp_path / "p.png", [alone, both])
+    named = {line.get_label(): line for line in lines[0].get_lines()}
+    assert list(named) == ["gru", "lstm", "lstm: c"]
+    np.testing.assert_allclose(named["lstm: c"].get_ydata(), np.clip(memory, LOWEST, HIGHEST))

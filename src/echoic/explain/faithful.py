@@ -88,21 +88,28 @@ def measure(
 
     Raises DataError without a text, UsageError where it is no classifier."""
     require_classifier(task)
-    if methods is None:
-        methods = [m for m in METHODS if m != "attention" or network.pool.attention is not None]
-    rows = []
-    for number, text in enumerate(texts):
-        ids = task.text.encode([text])[0]
-        reading = Reading(network, ids)
-        column = int(reading.logits.argmax())
-        draws = np.random.default_rng((seed, number))
-        rankings = [_ranking(task, reading, column, method) for method in methods]
-        rankings += [draws.permutation(len(ids)) for _ in range(DRAWS)]
-        falls = aopc(_answer(task, network, column), ids, rankings)
-        rows.append([*falls[: len(methods)], falls[len(methods) :].mean()])
+    methods = methods_of(network) if methods is None else methods
+    rows = [falls(task, network, text, methods, (seed, number)) for number, text in enumerate(texts)]
     if not rows:
         raise DataError("no text to delete words from")
     return summary(np.array(rows), methods, seed)
+
+
+def methods_of(network: Any) -> list[str]:
+    """Those that this classifier has."""
+    return [m for m in METHODS if m != "attention" or network.pool.attention is not None]
+
+
+def falls(task: Classify, network: Any, text: str, methods: Sequence[str], seed: tuple[int, int]) -> list[float]:
+    """(M + 1,): AOPC of each method on one text and, last, of random deletions."""
+    ids = task.text.encode([text])[0]
+    reading = Reading(network, ids)
+    column = int(reading.logits.argmax())
+    draws = np.random.default_rng(seed)
+    rankings = [_ranking(task, reading, column, method) for method in methods]
+    rankings += [draws.permutation(len(ids)) for _ in range(DRAWS)]
+    found = aopc(_answer(task, network, column), ids, rankings)
+    return [*found[: len(methods)].tolist(), float(found[len(methods) :].mean())]
 
 
 def summary(falls: np.ndarray, methods: Sequence[str], seed: int = 0) -> Faithfulness:

@@ -1,7 +1,8 @@
 """The gradient on its way back, drawn: as SVG for a page, as PNG, and as a table for a terminal.
 
 One logarithmic plot, steps back to the right: a line that falls has vanished, one that rises explodes. Dashed: the
-same after clipping, where clipping does anything. Each line is named at its end and has a mark of its own.
+same after clipping, where clipping does anything. Dotted: with respect to c, of a cell that has one. Each line is
+named at its end and has a mark of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
 MARKS = "osD^vP"
 LOWEST, HIGHEST = 1e-12, 1e12
 """What lies beyond is drawn on the border."""
+DOTTED = 'stroke-dasharray="0.1 5" stroke-linecap="round"'
 LEFT, RIGHT, TOP, BOTTOM = 64, 640, 16, 300
 SHOWN_AT = (0, 1, 5, 10, 20, 50, 100, 200)
 
@@ -40,7 +42,8 @@ def svg(flows: Sequence[Flow]) -> str:
     steps = len(flows[0].norms)
     if steps < 2:
         return ""
-    drawn = np.concatenate([bounded(f.norms * k) for f in flows for k in {1.0, f.factor}])
+    curves = [norms for f in flows for norms in (f.norms, f.norms * f.factor, f.memory) if norms is not None]
+    drawn = bounded(np.concatenate(curves))
     low, high = math.floor(math.log10(drawn.min())), math.ceil(math.log10(drawn.max()) + 1e-9)
 
     def x(t: float) -> float:
@@ -59,11 +62,21 @@ def svg(flows: Sequence[Flow]) -> str:
     parts.append(
         f'<text class="soft" x="{RIGHT}" y="{BOTTOM + 36}" text-anchor="end">steps back from the last token</text>'
     )
-    ends = _apart([y(float(bounded(f.norms)[-1])) for f in flows])
+    memories = [(f, colour, f.memory) for f, colour in zip(flows, COLOURS, strict=False) if f.memory is not None]
+    ends = _apart(
+        [y(float(bounded(n)[-1])) for n in (*(f.norms for f in flows), *(memory for _, _, memory in memories))]
+    )
     for f, colour, mark, end in zip(flows, COLOURS, MARKS, ends, strict=False):
         parts += _line(f, colour, mark, end, x, y)
+    for (f, colour, memory), end in zip(memories, ends[len(flows) :], strict=True):
+        parts.append(
+            f'<path d="{_path(memory, x, y)}" fill="none" stroke="{colour}" stroke-width="2" {DOTTED}/>'
+            f'<text x="{RIGHT + 10}" y="{end + 4:.1f}" style="fill:{colour}">{escape(f.name)}: c</text>'
+        )
     height = max(BOTTOM + 44, int(max(ends)) + 10)
-    label = "the norm of the gradient with respect to the state, by steps back, for each cell"
+    label = (
+        "the norm of the gradient with respect to the state, h and where there is one c, by steps back, for each cell"
+    )
     return (
         f'<svg class="flow" width="{RIGHT + 210}" height="{height}" viewBox="0 0 {RIGHT + 210} {height}" role="img" '
         f'aria-label="{label}">{"".join(parts)}</svg>'
@@ -79,9 +92,10 @@ def _line(f: Flow, colour: str, mark: str, end: float, x: Any, y: Any) -> list[s
     for factor, dash in ((f.factor, ' stroke-dasharray="5 4" stroke-opacity=".7"'), (1.0, "")):
         if dash and factor == 1.0:
             continue
-        path = "L".join(f"{x(t):.1f} {y(v):.1f}" for t, v in enumerate(bounded(f.norms * factor)))
         wide = 3 if f.trained else 1.75
-        out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="{wide}"{dash}/>')
+        out.append(
+            f'<path d="{_path(f.norms * factor, x, y)}" fill="none" stroke="{colour}" stroke-width="{wide}"{dash}/>'
+        )
     last = len(f.norms) - 1
     for i in range(5):
         t = round(last * i / 4)
@@ -89,6 +103,10 @@ def _line(f: Flow, colour: str, mark: str, end: float, x: Any, y: Any) -> list[s
     name = f.name + (f" (clipped x {f.factor:.2g})" if f.factor < 1 else "")
     out.append(f'<text x="{RIGHT + 10}" y="{end + 4:.1f}" style="fill:{colour}">{escape(name)}</text>')
     return out
+
+
+def _path(norms: np.ndarray, x: Any, y: Any) -> str:
+    return "M" + "L".join(f"{x(t):.1f} {y(v):.1f}" for t, v in enumerate(bounded(norms)))
 
 
 def _mark(kind: str, x: float, y: float, colour: str) -> str:
@@ -124,11 +142,16 @@ def write_png(path: str | Path, flows: Sequence[Flow]) -> None:
         every = max(1, (len(f.norms) - 1) // 4)
         wide = 2.5 if f.trained else 1.5
         axes.plot(bounded(f.norms), color=colour, marker=mark, markevery=every, linewidth=wide, label=f.name)
+        if f.memory is not None:
+            axes.plot(bounded(f.memory), ":", color=colour, linewidth=2, label=f"{f.name}: c")
         if f.factor < 1:
             clipped = f"{f.name}, clipped (x {f.factor:.2g})"
             axes.plot(bounded(f.norms * f.factor), "--", color=colour, linewidth=1.2, alpha=0.7, label=clipped)
     axes.set(
-        yscale="log", xlabel="steps back from the last token", ylabel="norm of dL/dh", title="Where the gradient goes"
+        yscale="log",
+        xlabel="steps back from the last token",
+        ylabel="norm of dL/dh, dotted dL/dc",
+        title="Where the gradient goes",
     )
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

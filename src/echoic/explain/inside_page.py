@@ -93,6 +93,7 @@ def _flow(flows: Sequence[Flow]) -> str:
     about = (
         "The norm of dL/dh, L being a loss at the last token alone: how much of it reaches the state of each token before. "
         "Down: it vanishes. Up: it explodes. Dashed: after clipping, which lowers a curve and bends none. "
+        "Dotted: the norm of dL/dc, of a cell that keeps a memory beside its output. "
         "The others are cells of the same size that were not trained, on the same text."
     )
     return f"<h2>Where the gradient goes</h2><p>{say(sentence(flows))}</p>{drawn}<p class='soft'>{about}</p>{table(heads, cells)}"

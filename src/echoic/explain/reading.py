@@ -8,6 +8,7 @@ off, is read anew only in the segments that differ.
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -70,11 +71,21 @@ class Reading:
         with torch.no_grad():
             return self.network.embed(self.ids[None])[0]  # type: ignore[no-any-return]
 
+    @cached_property
+    def wide(self) -> ClassifierNetwork:
+        """The network whose recurrent path is in float64; the tables of words and n-grams are the same."""
+        shared = {id(each): each for each in (self.network.embed, self.network.ngrams)}
+        network = copy.deepcopy(self.network, shared)
+        for part in (network.stack, network.pool, network.out):
+            part.double()
+        return network
+
     def score(self, column: int) -> Score:
-        """Embedded tokens -> the recurrent path's part of logit `column`."""
+        """Embedded tokens, of float64 as well -> the recurrent path's part of logit `column`, as exact as they are."""
 
         def of(embedded: Tensor) -> Tensor:
-            return self.network.scales[0] * self.network.recurrent(embedded, full(embedded))[:, column]
+            network = self.network if embedded.dtype == self.embedded.dtype else self.wide
+            return self.network.scales[0] * network.recurrent(embedded, full(embedded))[:, column]
 
         return of
 
