@@ -8,8 +8,8 @@
 | recall | the value that stood beside a key | Ba et al. 2016, "Using fast weights", section 4.1 |
 | digits | which digit, an 8 x 8 picture read pixel by pixel | scikit-learn's digits, as Le, Jaitly and Hinton 2015 read MNIST |
 
-What is known: at T = 200 LSTM and GRU add where an RNN does not (Le et al.; at T = 600 Bai, Kolter and Koltun 2018,
-arXiv:1803.01271, table 1, have LSTM 0.164, GRU 5.3e-5, RNN 0.177); a silence of 200 is too long for RNN and LSTM
+What is known: at T = 200 LSTM and GRU add where an RNN does not (Le et al. of the LSTM; at T = 600 Bai, Kolter and
+Koltun 2018, arXiv:1803.01271, table 1, have LSTM 0.164, GRU 5.3e-5, RNN 0.177); a silence of 200 is too long for RNN and LSTM
 (Arjovsky et al., figure 1); RNN and LSTM learn parity of any length (Deletang et al., table 2). Of the rest nothing is
 claimed, and it is measured all the same.
 """
