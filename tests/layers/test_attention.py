@@ -54,7 +54,7 @@ def test_all_queries_at_once_are_one_by_one(kind: type, generator: torch.Generat
 def test_a_learned_query_is_shared_by_the_rows(kind: type, generator: torch.Generator) -> None:
     keys = torch.randn(1, T, K, generator=generator).expand(B, T, K)
     scores = kind(K)(keys)
-    assert torch.equal(scores[0], scores[2])
+    torch.testing.assert_close(scores[0], scores[2], atol=1e-6, rtol=0)  # a library may sum one row in another order
     assert scores[0].std() > 0
 
 
