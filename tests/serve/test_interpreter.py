@@ -98,6 +98,8 @@ def test_it_refuses_what_the_model_refuses(tmp_path: Path) -> None:
     model = translator("text.max_tokens=20")
     model.save(tmp_path / "bundle")
     interpreter = open_interpreter(tmp_path / "bundle")
+    with pytest.raises(UsageError, match="wants a list of texts"):
+        interpreter.predict("ein")
     for texts, options, error in (
         ([" ".join(["ein"] * 21)], {}, DataError),
         (["ein"], {"beam_size": 0}, UsageError),

@@ -21,6 +21,7 @@ from echoic.core.config import Config
 from echoic.core.errors import DataError
 from echoic.decode.translations import Decoder, Sides, Translation, translate
 from echoic.serve.opening import WEIGHTS, NeedsTorch, opened_at, translator_network_of
+from echoic.serve.predictor import require_list
 from echoic.serve.seq2seq import TranslatorNetwork, Written, take
 
 
@@ -41,12 +42,13 @@ class Interpreter:
     def predict(self, texts: Sequence[str], **options: Any) -> list[Translation]:
         """A record of each text, in their order. Options are those of `decode.translations.translate`, which says what
         it raises."""
-        return translate(
-            self.sides, Decoder(self.network.begin, self._step, take, self.network.attends), texts, **options
-        )
+        require_list(texts)
+        decoder = Decoder(self.network.begin, self._step, take, self.network.attends)
+        return translate(self.sides, decoder, texts, **options)
 
     def predict_stream(self, texts: Iterable[str], chunk: int = 1024, **options: Any) -> Iterator[Translation]:
         """The same for any number of texts, `chunk` of them in memory at a time."""
+        require_list(texts)
         texts = iter(texts)
         while waiting := list(islice(texts, chunk)):
             yield from self.predict(waiting, **options)

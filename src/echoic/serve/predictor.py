@@ -77,14 +77,14 @@ class Predictor:
 
     def predict(self, texts: Sequence[str], min_confidence: float = 0.0) -> list[Prediction]:
         """A record of each text, in their order. Below `min_confidence` the label is None."""
-        _require_list(texts)
+        require_list(texts)
         return self.records(texts, self.logits(texts), min_confidence)
 
     def predict_stream(
         self, texts: Iterable[str], chunk: int = 1024, min_confidence: float = 0.0
     ) -> Iterator[Prediction]:
         """The same for any number of texts, `chunk` of them in memory at a time."""
-        _require_list(texts)
+        require_list(texts)
         waiting: list[str] = []
         for each in texts:
             waiting.append(each)
@@ -184,7 +184,7 @@ def predictor_of(opened: Bundle, config: Config, *, threads: int = 1, int8: bool
     return Predictor(config, text, labels, thresholds, network, opened.about)
 
 
-def _require_list(texts: Any) -> None:
+def require_list(texts: Any) -> None:
     """A bare text is a sequence too, of its characters, and each would be answered."""
     if isinstance(texts, str | bytes):
         raise UsageError(f"predict wants a list of texts, got one text: put it in a list ({show(texts, 40)!r})")
