@@ -3,7 +3,7 @@
     python benchmarks/kernels.py train       # a training step over full rows
     python benchmarks/kernels.py ragged      # the same over the lengths of IMDb reviews, in buckets
     python benchmarks/kernels.py grid        # small and odd shapes, forward and training
-    python benchmarks/kernels.py bfloat16    # our own training step, its products in bfloat16, against float32
+    python benchmarks/kernels.py bfloat16    # a training step under autocast, beside our own float32
     python benchmarks/kernels.py all
 
 Both sides run through the same door (`echoic.nn` and `torch.nn`), in float32, with the same weights and
