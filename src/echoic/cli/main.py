@@ -119,7 +119,7 @@ def _debug(arguments: list[str]) -> tuple[bool, list[str]]:
 
 
 def _invoke(arguments: list[str]) -> None:
-    # the other verbs' modules would be half of the time in which `echoic predict` answers
+    # the other verbs' modules are not waited for: `echoic predict` answers sooner
     command = get_command(application(arguments[:1] if arguments[0] in VERBS else VERBS))
     with command.make_context("echoic", arguments) as context:
         command.invoke(context)
