@@ -89,15 +89,6 @@ def test_tiles_that_are_full_and_tiles_that_are_not(
         assert off <= ALLOWED[name.partition("_")[0]], f"{name} is off by {off:.1e}"
 
 
-def test_another_who_multiplies_on_this_thread_is_not_disturbed(core: Any, halves: int) -> None:
-    """oneDNN remembers how it has set AMX's tiles, so that they must be as it left them."""
-    a, b = torch.randn(2, 65, 65).bfloat16()
-    before = a @ b
-    problem = Problem("lstm", batch=20, hidden=40, double=False, bfloat16=True)
-    calls.both(core, halves, problem, calls.draw(problem))
-    assert torch.equal(a @ b, before)
-
-
 def test_it_rounds_what_it_multiplies(core: Any, halves: int) -> None:
     problem = Problem("lstm", double=False, ragged=False)
     n = calls.draw(problem)

@@ -14,7 +14,7 @@ namespace echoic::ECHOIC_ISA {
 
 #if defined(__AMX_BF16__)
 
-// While it lives this thread's tiles are as above; then they are as they were, as others (oneDNN) remember what they set.
+// While it lives this thread's tiles are as above; then they are as they were, as the thread is lent (pool.h).
 class Halves::Session {
  public:
   Session() {
