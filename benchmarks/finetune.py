@@ -67,15 +67,15 @@ class Recipe:
 
 HALF = "train.bfloat16=true"
 ENGLISH = (
-    "text.max_vocab=30000",
+    "text.max_vocab=60000",
     "task.tied=true",
-    "task.cutoffs=[2000,10000]",
+    "task.cutoffs=[2000,10000,30000]",
     "task.bptt=70",
-    "model.hidden=512",
+    "model.hidden=1024",
     "model.embedding=300",
     "model.dropout_output=0.1",
     "train.batch_size=64",
-    "train.lr=0.003",
+    "train.lr=0.002",
     "train.average=0",
     "train.epochs=2",
 )
