@@ -101,7 +101,22 @@ def test_the_command_line_distils(folder: Path, tmp_path: Path, capsys: pytest.C
     assert main([*train, "--out", str(out), "--resume", *teacher, "--temperature", "2"]) == 78
     assert "temperature was 3, is now 2" in capsys.readouterr().err
     assert main([*train, "--out", str(tmp_path / "no"), "--temperature", "2"]) == 2
-    assert "are for a --teacher" in capsys.readouterr().err
+    assert "--temperature is for a --teacher" in capsys.readouterr().err
+
+
+def test_texts_without_labels_need_something_that_learns_from_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["model.hidden=4", "model.embedding=4", "model.ngrams=false", "train.epochs=1", "train.adversarial=0"]
+    train = ["train", str(folder / "data.csv"), *(f"--set={each}" for each in settings), "--json"]
+    more = ["--unlabelled", str(folder / "texts.txt")]
+    assert main([*train, "--out", str(tmp_path / "no"), *more]) == 2
+    assert "name train.virtual or train.entropy, or a --teacher" in capsys.readouterr().err
+    assert main([*train, "--out", str(tmp_path / "run"), *more, "--set", "train.entropy=1"]) == 0
+    said = capsys.readouterr().err
+    assert "unlabelled texts are new, and learned from" in said
+    about: dict[str, Any] = bundle.read(tmp_path / "run" / "bundle", "bundle").about
+    assert about["unlabelled"] == pipeline.digest_now(folder / "texts.txt")
 
 
 def test_what_is_no_teacher_is_refused(teacher: Model) -> None:

@@ -299,6 +299,24 @@ def test_stopped_in_either_stage_it_ends_in_the_same_bits(folder: Path, whole: P
     assert answers(out) == before
 
 
+def test_the_classifier_learns_from_the_texts_too_but_not_from_those_of_the_test_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text("one text of the test\na wholly new text\nanother one\n")
+    (tmp_path / "test.txt").write_text("One  text of the TEST\n")
+    said: list[str] = []
+    finetuning.finetune(
+        folder / "data.csv",
+        tmp_path / "run",
+        SMALL.override(["train.virtual=1.0"]),
+        unlabelled=tmp_path / "texts.txt",
+        test=tmp_path / "test.txt",
+        language=SHORT,
+        said=said.append,
+    )
+    assert "2 of 3 unlabelled texts are new, and learned from" in said
+
+
 def test_a_run_that_stands_there_is_kept(folder: Path, whole: Path) -> None:
     with pytest.raises(CannotCreate, match="--resume goes on with it, --force starts over"):
         run(folder, whole)

@@ -21,8 +21,8 @@ from echoic.core.config import Config
 from echoic.core.errors import ConfigError, DataError, UsageError, show
 from echoic.core.types import Example
 from echoic.model import Model
-from echoic.read.keys import classes_of, text_key
-from echoic.read.streams import read_unlabelled
+from echoic.read.keys import classes_of
+from echoic.read.streams import new_texts
 from echoic.tasks.base import Say
 
 
@@ -58,20 +58,13 @@ class Teacher:
         if unknown:
             listed = ", ".join(show(name, 40) for name in sorted(unknown)[:5])
             raise DataError(f"the teacher knows no label {listed} (known: {show(', '.join(names), 200)})")
-        more = [] if self.unlabelled is None else self._texts(parts, config, said)
+        known = [e for part in parts.values() for e in part]
+        more = [] if self.unlabelled is None else new_texts(self.unlabelled, known, config.data, said)
         rows = [*parts["train"], *more]
         p = _softmax(self.model.outputs([e.input for e in rows]) / self.temperature)
         said(f"the teacher's answers to {len(rows):,} texts are learned, at temperature {self.temperature:g}")
         targets = [dict(zip(names, map(float, row), strict=True)) for row in p]
         return [dataclasses.replace(e, target=target) for e, target in zip(rows, targets, strict=True)]
-
-    def _texts(self, parts: Mapping[str, Sequence[Example]], config: Config, said: Say) -> list[Example]:
-        assert self.unlabelled is not None
-        given = read_unlabelled(self.unlabelled, config.data).examples
-        known = {text_key(e.input) for part in parts.values() for e in part} | {b""}
-        new = {key: e for e in given if (key := text_key(e.input)) not in known}
-        said(f"{len(new):,} of {len(given):,} unlabelled texts are new, and learned from")
-        return [Example(e.input, row=e.row) for e in new.values()]
 
 
 def _softmax(z: np.ndarray) -> np.ndarray:

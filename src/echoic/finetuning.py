@@ -27,7 +27,7 @@ from echoic.read.keys import text_key
 from echoic.read.streams import cut, read_unlabelled
 from echoic.read.tables import Table
 from echoic.tasks.base import Say
-from echoic.train import lock
+from echoic.train import lock, virtual
 from echoic.train.progress import Watcher
 
 READING = ("text", "encoding", "on_bad_bytes", "max_bytes", "max_field", "skip_bad")
@@ -53,7 +53,8 @@ def finetune(
     """A labelled file and a language model -> a run folder with a classifier; `pipeline.train` says the rest.
 
     `base` is the language model's run folder or bundle. With a file of `unlabelled` texts it is adapted to
-    them first (or, where there is no base, trained on them), by the settings `language`. `test` is a file
+    them first (or, where there is no base, trained on them), by the settings `language`; with train.virtual
+    or train.entropy the classifier learns from them too. `test` is a file
     whose texts are kept out of that, besides those of the validation part; it is not scored.
 
     Raises UsageError without a base and unlabelled texts, ConfigError for settings that contradict the
@@ -80,7 +81,9 @@ def finetune(
             sources = {"labelled": data, "valid": valid, "test": test}
             start = _adapt(train, start, unlabelled, sources, out, config, language, resume, said)
         assert start is not None
-        return train(data, out, transplant.settings(start, config), valid=valid, resume=resume and begun, base=start)
+        settings = transplant.settings(start, config)
+        more = unlabelled if virtual.wanted(settings.train) else None
+        return train(data, out, settings, valid=valid, resume=resume and begun, base=start, unlabelled=more, test=test)
 
 
 def _refuse_existing(out: Path, resume: bool, force: bool) -> None:

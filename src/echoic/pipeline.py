@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from echoic import facts, transplant
+from echoic.batch import buckets
 from echoic.core import durable, registry
 from echoic.core.config import Config, TrainConfig
-from echoic.core.errors import CannotCreate, CheckFailed, DataError, show
+from echoic.core.errors import CannotCreate, CheckFailed, DataError, UsageError, show
 from echoic.core.types import Batch, Example
 from echoic.evaluate.calibration import fit_scales
 from echoic.evaluate.metrics import choose_thresholds
@@ -31,9 +32,10 @@ from echoic.facts import Journey
 from echoic.model import Model, device_of, fingerprints, load, map_batches
 from echoic.prepare.vectors import digest_of
 from echoic.read.check import Finding
+from echoic.read.streams import new_texts, read_unlabelled
 from echoic.read.tables import Table
-from echoic.tasks.base import Dataset, Say, Task, rounding, rounds
-from echoic.train import lock
+from echoic.tasks.base import Dataset, Say, Task, WithoutLabels, rounding, rounds
+from echoic.train import lock, virtual
 from echoic.train.augment import augment
 from echoic.train.loop import Carry, Interrupted
 from echoic.train.loop import fit as run_loop
@@ -68,9 +70,11 @@ def fit(
     said: Say = silent,
     fingerprint: Mapping[str, Any] | None = None,
     base: Model | None = None,
+    unlabelled: Sequence[Example] = (),
 ) -> Journey:
     """Examples -> a trained model; with a `run` folder, checkpoints and metrics.jsonl go there. With a `base` it
-    begins from that model's tokenizer and weights (`transplant.py`), whose structure `config` must have."""
+    begins from that model's tokenizer and weights (`transplant.py`), whose structure `config` must have. From
+    `unlabelled` texts it learns what train.virtual and train.entropy say."""
     clock = facts.Clock()
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -117,6 +121,7 @@ def fit(
         device=config.device,
         carry=carry,
         tokens=train_data.tokens,
+        beside=_beside(task, train_data, unlabelled, config, said) if virtual.wanted(config.train) else None,
     )
     clock.lap("train")
     task.finish(
@@ -133,6 +138,21 @@ def fit(
     seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid)])))
     model = Model(config, task, network, facts.about(config) | origin, seen=seen)
     return Journey(model, fitted, train_data, valid_data, model.outputs_of(valid_data), clock.laps)
+
+
+def _beside(task: Task, train: Dataset, unlabelled: Sequence[Example], config: Config, said: Say) -> virtual.Beside:
+    """Texts without labels and those of the training rows, a batch a step."""
+    assert isinstance(task, WithoutLabels), "other tasks refuse train.virtual and train.entropy"
+    rows = [*train.rows, *task.encode(unlabelled).rows]
+    pool, given = Dataset(rows, None), config.train
+    lengths = pool.lengths
+    said(f"{len(pool):,} texts are learned from without labels, a batch a step (train.virtual, train.entropy)")
+
+    def batch(step: int) -> Batch:
+        index = buckets.drawn(lengths, given.batch_size, given.batch_tokens, seed=config.seed, step=step)
+        return task.collate(pool, index)
+
+    return virtual.Beside(batch, task.answers, task.cross_entropy)
 
 
 def _collate(task: Task, data: Dataset, index: np.ndarray, config: TrainConfig, seed: int, step: int) -> Batch:
@@ -159,14 +179,17 @@ def train(
     base: Model | None = None,
     read: Reader | None = None,
     teacher: Teacher | None = None,
+    unlabelled: str | Path | None = None,
+    test: str | Path | None = None,
 ) -> dict[str, Any]:
     """A labelled file -> a run folder `out` with config.toml, metrics.jsonl, checkpoints/, bundle/
     and report.html. Returns the summary, which is also in the bundle's manifest.
 
     With `resume`, goes on where a stopped run in `out` stood, and ends in the same bits as one left
     alone. `base` is what `fit` begins from, a `teacher` gives the training targets, `read` reads
-    the parts in another way than `read_parts`.
-    Raises DataError for a bad file, CannotCreate if `out` holds a run already.
+    the parts in another way than `read_parts`. `unlabelled` is a file of texts that train.virtual and
+    train.entropy learn from, but for those of the validation part and of a `test` file, which is not scored.
+    Raises DataError for a bad file, UsageError for unlabelled texts that nothing learns from, CannotCreate if `out` holds a run already.
     """
     started, out = time.time(), Path(out)
     if resume and not (out / "config.toml").is_file():
@@ -177,6 +200,11 @@ def train(
         elif config is None:
             config = Config.load(out / "config.toml")
         config = config or Config()
+        if unlabelled is not None and not virtual.wanted(config.train):
+            raise UsageError(
+                "--unlabelled: nothing learns from these texts: name train.virtual or train.entropy, or a --teacher; "
+                "`echoic finetune` has a language model read them first"
+            )
         notes: list[str] = []
 
         def hear(note: str) -> None:
@@ -193,6 +221,11 @@ def train(
             _begin(out, config)
         sources = {"train": data, "valid": valid}
         origin = {} if teacher is None else teacher.origin()
+        more: list[Example] = []
+        if unlabelled is not None:
+            held = [] if test is None else read_unlabelled(test, config.data).examples
+            more = new_texts(unlabelled, [*parts["train"], *parts["valid"], *held], config.data, hear)
+            origin |= {"unlabelled": digest_now(unlabelled)}
         try:
             journey = fit(
                 parts["train"] if teacher is None else teacher.teach(parts, config, hear),
@@ -204,6 +237,7 @@ def train(
                 said=hear,
                 fingerprint={**_fingerprint(config, tables), **origin},
                 base=base,
+                unlabelled=more,
             )
             journey.model.about |= origin
             return _finish(journey, parts, tables, findings, notes, out, started, command, sources)

@@ -156,6 +156,8 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train.average": ("0.0", ()),
     "train.label_smoothing": ("0.3", ()),
     "train.adversarial": ("0.0", ()),
+    "train.virtual": ("1.0", ()),
+    "train.entropy": ("1.0", ()),
     "train.class_weights": ("balanced", ()),
     "train.augment": ("swap", ()),
     "train.augment_rate": ("0.6", ("train.augment=delete",)),

@@ -46,7 +46,11 @@ def train(
         str | None, typer.Option(metavar="RUN", help="Distil: learn this classifier's answers, not DATA's labels.")
     ] = None,
     unlabelled: Annotated[
-        str | None, typer.Option(metavar="FILE", help="With --teacher: texts without labels to learn its answers on.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts without labels: for a --teacher to answer, or for train.virtual and train.entropy.",
+        ),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="With --teacher: above 1 softens its answers.", show_default="2")
@@ -78,14 +82,15 @@ def train(
         said=watch.note,
         command=command_line(),
         teacher=_teacher(teacher, unlabelled, temperature),
+        unlabelled=None if teacher else unlabelled,
     )
     say_trained(summary, out, talk)
 
 
 def _teacher(path: str | None, unlabelled: str | None, temperature: float | None) -> Teacher | None:
     if path is None:
-        if unlabelled is not None or temperature is not None:
-            raise UsageError("--unlabelled and --temperature are for a --teacher; `echoic finetune` adapts to texts")
+        if temperature is not None:
+            raise UsageError("--temperature is for a --teacher")
         return None
     from echoic.distilling import Teacher
     from echoic.model import load

@@ -232,6 +232,14 @@ class TrainConfig(Section):
         0.5,
         description="adversarial training (Miyato et al. 2017): how far words are moved against the loss, in lengths of a word's vector; every batch is then learned from twice, and takes twice as long; vectors that are not trained are not moved; 0 leaves it out",
     )
+    virtual: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        0.0,
+        description="virtual adversarial training (Miyato et al. 2017): how far words are moved, in lengths of a word's vector, to where an answer changes most; it should not; learned from a batch more a step, of training texts and of texts without labels; 0 leaves it out",
+    )
+    entropy: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        0.0,
+        description="weight of the entropy of the answers to that batch, which is made small (Grandvalet and Bengio 2004); 0 leaves it out",
+    )
     bfloat16: bool = Field(
         False,
         description="multiply bfloat16 in the network while training, where the processor can: faster, and each product less exact; sums, weights and states stay float32",

@@ -8,7 +8,7 @@ other task. The validation part is the end of it: the last characters, or the la
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from echoic.core.config import DataConfig
@@ -16,6 +16,7 @@ from echoic.core.errors import DataError, UsageError
 from echoic.core.types import Example
 from echoic.read.columns import Columns
 from echoic.read.encodings import BadLine, lines, refuse_utf16
+from echoic.read.keys import text_key
 from echoic.read.opening import Source, opened
 from echoic.read.tables import Table, ignore, read_table
 
@@ -45,6 +46,17 @@ def read_unlabelled(path: str | Path, data: DataConfig) -> Table:
         off |= {"text": None, "header": None}
     table = read_table(path, data.model_copy(update=off), need_label=False)
     return dataclasses.replace(table, examples=[dataclasses.replace(e, target=None) for e in table.examples])
+
+
+def new_texts(
+    path: str | Path, known: Iterable[Example], data: DataConfig, said: Callable[[str], None]
+) -> list[Example]:
+    """A file's texts without labels, each once, without those that are known already."""
+    given = read_unlabelled(path, data).examples
+    keys = {text_key(e.input) for e in known} | {b""}
+    new = {key: e for e in given if (key := text_key(e.input)) not in keys}
+    said(f"{len(new):,} of {len(given):,} unlabelled texts are new, and learned from")
+    return [Example(e.input, row=e.row) for e in new.values()]
 
 
 def _one_text(source: Source, data: DataConfig, said: Callable[[str], None]) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -130,6 +130,19 @@ class Task(Protocol):
     def from_files(cls, files: Mapping[str, bytes], config: Config) -> Self: ...
 
 
+@runtime_checkable
+class WithoutLabels(Protocol):
+    """What a task says too whose networks may learn from inputs alone (train/virtual.py)."""
+
+    def answers(self, network: nn.Module, batch: Batch, noise: Noise) -> Tensor:
+        """Outputs (B, C) of a training batch, whatever its targets."""
+        ...
+
+    def cross_entropy(self, z: Tensor, w: Tensor) -> Tensor:
+        """Outputs (B, C) twice -> (B,) the cross entropy of the answers of `w` under those of `z`."""
+        ...
+
+
 RATE = 0.002
 """A learning rate for AdamW over the networks of these tasks."""
 
@@ -149,10 +162,13 @@ class Rows:
         return buckets.plan(data.lengths, train.batch_size, train.batch_tokens, seed=self.config.seed, epoch=epoch)
 
     def learn(self, network: nn.Module, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
+        return self.loss(self.answers(network, batch, noise), batch)
+
+    def answers(self, network: nn.Module, batch: Batch, noise: Noise) -> Tensor:
         inputs, lengths = on_device(batch, network)
         with rounding(self.config):
-            outputs = network(inputs, lengths, noise)
-        return self.loss(outputs.float(), batch)
+            outputs: Tensor = network(inputs, lengths, noise)
+        return outputs.float()
 
     def finish(self, *parts: Any, **tools: Any) -> None:
         """Nothing is fitted after the gradient steps."""

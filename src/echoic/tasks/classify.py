@@ -224,6 +224,12 @@ class Classify(Rows):
             total = -((smooth * outputs.log_softmax(1)).sum(1) * (targets @ weights)).sum()
         return total, len(outputs)
 
+    def cross_entropy(self, z: Tensor, w: Tensor) -> Tensor:
+        """Of the distributions over the classes, or summed over the labels where there may be several."""
+        if self.several:
+            return nn.functional.binary_cross_entropy_with_logits(w, z.sigmoid(), reduction="none").sum(1)
+        return -(z.softmax(1) * w.log_softmax(1)).sum(1)
+
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Logits (N, C) -> probabilities (N, C); rows sum to one unless several labels are possible."""
         return answers.probabilities(outputs, self.several)

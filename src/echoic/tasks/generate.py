@@ -45,7 +45,8 @@ NO_USE = (
     "text.vectors", "text.vectors_trained", "data.min_class_count", "data.drop_unlabelled",
     "model.bidirectional", "model.pool", "model.attention", "model.segment",
     "model.ngrams", "model.ngram_order", "model.ngram_size",
-    "train.label_smoothing", "train.adversarial", "train.class_weights", "train.augment", "train.augment_rate",
+    "train.label_smoothing", "train.adversarial", "train.virtual", "train.entropy", "train.class_weights",
+    "train.augment", "train.augment_rate",
 )  # fmt: skip
 """Settings that say nothing to a language model; another value than the default is refused."""
 

@@ -42,7 +42,7 @@ from echoic.tasks.base import Dataset, Measure, Rows, Say, fill, on_device, roun
 NO_USE = (
     "text.vectors", "text.vectors_trained", "data.min_class_count", "data.soft_labels",
     "model.pool", "model.attention", "model.segment", "model.ngrams", "model.ngram_order", "model.ngram_size",
-    "train.adversarial", "train.class_weights", "train.augment", "train.augment_rate",
+    "train.adversarial", "train.virtual", "train.entropy", "train.class_weights", "train.augment", "train.augment_rate",
 )  # fmt: skip
 """Settings that say nothing to a translator; another value than the default is refused."""
 

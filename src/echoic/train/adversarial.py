@@ -11,8 +11,8 @@ word's vector, where they normalise the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +20,35 @@ from torch import Tensor, nn
 from echoic.layers.embed import Embed
 
 Words = tuple[Tensor, Tensor]
-"""What is moved, rows of an embedding table that hold a gradient, and the table, whose mean row norm is s."""
+"""What is moved, rows of an embedding table, and the table, whose mean row norm is s."""
 
 
 def tables(network: nn.Module) -> list[Words]:
-    """The embedding tables of `network` that hold a gradient."""
-    found = [m.weight for m in network.modules() if isinstance(m, Embed) and m.weight.grad is not None]
+    """The embedding tables of `network` that are trained as a whole."""
+    found = [m.weight for m in network.modules() if isinstance(m, Embed) and m.weight.requires_grad and not m.rows_of]
     return [(weight, weight) for weight in found]
 
 
-@contextmanager
-def moved(words: list[Words], size: float) -> Iterator[None]:
+def moved(words: list[Words], size: float) -> AbstractContextManager[None]:
     """Inside, the words stand at E + r, by the gradient they hold; afterwards their bits are what they were."""
-    kept = [rows.detach().clone() for rows, _ in words]
+    return shifted(words, [rows.grad for rows, _ in words], size)
+
+
+@contextmanager
+def shifted(words: Sequence[Words], ways: Sequence[Tensor | None], size: float) -> Iterator[None]:
+    """Inside, each of `words` stands `size` lengths of a word's vector further along its way (None: where it stood);
+    afterwards their bits are what they were."""
+    moving = [(rows, table, way) for (rows, table), way in zip(words, ways, strict=True) if way is not None]
+    kept = [rows.detach().clone() for rows, _, _ in moving]
     with torch.no_grad():
-        for rows, table in words:
-            assert rows.grad is not None
+        for rows, table, way in moving:
             length = size * table.norm(dim=1).mean()
-            rows.add_(rows.grad * (length / rows.grad.norm().clamp(min=1e-12)))
+            rows.add_(way * (length / way.norm().clamp(min=1e-12)))
     try:
         yield
     finally:
         with torch.no_grad():
-            for (rows, _), before in zip(words, kept, strict=True):
+            for (rows, _, _), before in zip(moving, kept, strict=True):
                 rows.copy_(before)
 
 

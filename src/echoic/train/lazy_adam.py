@@ -63,8 +63,8 @@ class LazyAdam:
 
     @property
     def words(self) -> list[adversarial.Words]:
-        """What was read and has a gradient."""
-        return [(numbers, self.embed.weight) for _, numbers in self.read if numbers.grad is not None]
+        """What was read since the last step."""
+        return [(numbers, self.embed.weight) for _, numbers in self.read if numbers.requires_grad]
 
     def rows_of(self, ids: Tensor) -> tuple[Tensor, Tensor, int | None]:
         """The rows of `ids`, each id's place among them, and padding's. The same rows, read again before the

@@ -24,7 +24,7 @@ from echoic.core.config import TrainConfig
 from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, show
 from echoic.core.types import Batch
 from echoic.layers.dropout import Noise
-from echoic.train import adversarial, checkpoint, lazy_adam, lock, optim
+from echoic.train import adversarial, checkpoint, lazy_adam, lock, optim, virtual
 from echoic.train.average import Average
 from echoic.train.checkpoint import Checkpoint, State
 from echoic.train.progress import Metrics, Watcher
@@ -35,6 +35,9 @@ __all__ = ["Carry", "Fitted", "Interrupted", "Loss", "Score", "fit"]
 NAN_BATCH = "nan_batch.json"
 NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
 """How torch's allocators, which raise RuntimeError, say it."""
+
+BESIDE = 1 << 31
+"""Added to the seed, which is below it, for the noise of texts without labels."""
 
 PASSES, TOKENS = 6, 25_000_000
 """Where `updates` are done sooner, as many passes over the training rows are planned all the same, if they
@@ -83,6 +86,7 @@ def fit(
     device: torch.device | str = "cpu",
     carry: Carry | None = None,
     tokens: int = TOKENS,
+    beside: virtual.Beside | None = None,
 ) -> Fitted:
     """Trains `network` in place; at the end it holds the best validated weights (averages, if `config.average`).
 
@@ -92,6 +96,7 @@ def fit(
     (anything JSON can hold: settings, digests) is what a resumed run must have in common with the one
     it goes on with, besides `seed` and `config`, which are added here. `run` is the run folder, made if absent; with None nothing is saved.
     `carry` is what the loss holds from batch to batch, where it does (`Carry`). `tokens` are read in an epoch.
+    `beside` are texts that are learned from without their labels, where `config` wants it (train/virtual.py).
 
     Raises Interrupted (130, 143), CheckFailed (a loss or gradient that is not finite), OutOfMemory,
     Locked, ConfigError (another run's checkpoint), CannotCreate (a run is there already), StorageError.
@@ -103,7 +108,7 @@ def fit(
         place = torch.device(device)
         training = _Training(
             network.to(place), loss, plan, collate, score, config, monitor, seed, run, watch, fingerprint, place,
-            {} if carry is None else carry, tokens,
+            {} if carry is None else carry, tokens, beside,
         )  # fmt: skip
         stack.callback(training.close)
         training.start(resume)
@@ -130,6 +135,7 @@ class _Training:
     device: torch.device
     carry: Carry
     tokens: int
+    beside: virtual.Beside | None
 
     def __post_init__(self) -> None:
         harmless = {"checkpoints", "checkpoint_seconds"}
@@ -267,9 +273,10 @@ class _Training:
             }
         )
 
-    def _noise(self) -> Noise:
+    def _noise(self, stream: int = 0) -> Noise:
+        """Of this step; each stream draws by itself."""
         step = self.state.step
-        return Noise(self.seed, step, self.device, step / self.total)
+        return Noise(self.seed + stream, step, self.device, step / self.total)
 
     def _gradient(self, rows: np.ndarray) -> tuple[float, int, int, float]:
         """Leaves the clipped gradient of sum / count in the parameters. -> (sum, count, tokens, norm before clipping)"""
@@ -281,17 +288,25 @@ class _Training:
             total, count = self.loss(self.network, batch, noise)
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
-            words = [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
-            if words and self.config.adversarial:
+            if self.config.adversarial and (words := self._words()):
                 noise.rewind()
                 with adversarial.moved(words, self.config.adversarial), adversarial.rewound(self.carry, before):
                     again, _ = self.loss(self.network, batch, noise)
                     (again / count).backward()  # type: ignore[no-untyped-call]
+        tokens = int(batch.lengths.sum())
+        if self.beside is not None and virtual.wanted(self.config):
+            with self._room("a batch of texts without labels"):
+                batch = self.beside.batch(self.state.step)
+                virtual.learn(self.network, self.beside, batch, self._noise(BESIDE), self._words, self.config)
+            tokens += int(batch.lengths.sum())
         read = [numbers for table in self.tables for _, numbers in table.read]
         value, norm = float(total.detach()), optim.clip([*self.network.parameters(), *read], self.config.clip)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise self._not_finite("gradient" if math.isfinite(value) else "loss", rows)
-        return value, count, int(batch.lengths.sum()), norm
+        return value, count, tokens, norm
+
+    def _words(self) -> list[adversarial.Words]:
+        return [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
 
     def _validate(self, ears: Ears) -> dict[str, float]:
         """What validation scores; the weights it saw are kept if they are the best so far."""
