@@ -36,6 +36,7 @@ from torch.nn import functional as F
 from echoic.core.config import ModelConfig
 from echoic.core.types import EMPTY, PAD
 from echoic.layers.attention import SCORES
+from echoic.layers.cross_entropy import cross_entropy
 from echoic.layers.dropout import Noise, dropout
 from echoic.layers.embed import Embed
 from echoic.layers.stack import Stack
@@ -260,7 +261,7 @@ class Seq2Seq(nn.Module):
         out = []
         for part in torch.split(torch.arange(len(states), device=states.device), max(1, LOGITS // len(self.bias))):
             logits = self.logits(states[part], None if weights is None else weights[part], sources[part]).float()
-            nats = F.cross_entropy(logits, wanted[part], reduction="none")
+            nats = cross_entropy(logits, wanted[part])
             right = logits.argmax(1) == wanted[part]
             out.append(torch.stack([nats, torch.ones_like(nats), right.float()], 1).double())
         return torch.cat(out)

@@ -35,6 +35,7 @@ from echoic.decode import prompts
 from echoic.decode.prompts import Generated
 from echoic.decode.sampling import Step
 from echoic.decode.writer import Writer
+from echoic.layers.cross_entropy import cross_entropy, whole
 from echoic.layers.dropout import Noise, dropout
 from echoic.layers.embed import Embed, drop_words
 from echoic.layers.stack import Stack
@@ -112,10 +113,10 @@ class LanguageNetwork(nn.Module):
         x, weight, bias = self._output(h)
         if not self.cuts:
             return F.linear(x, weight, bias)
-        head, *tails = _parts(weight, bias, self.cuts)
-        first = _whole(torch.cat([F.linear(x, *head), self.clusters(x)], -1)).log_softmax(-1)
+        head, *tails = self._softmaxes(weight, bias)
+        first = whole(F.linear(x, *head)).log_softmax(-1)
         shown, clusters = first[..., : self.cuts[0]], first[..., self.cuts[0] :]
-        rest = [_whole(F.linear(x, *tail)).log_softmax(-1) + clusters[..., i, None] for i, tail in enumerate(tails)]
+        rest = [whole(F.linear(x, *tail)).log_softmax(-1) + clusters[..., i, None] for i, tail in enumerate(tails)]
         return torch.cat([shown, *rest], -1)
 
     def surprise(self, h: Tensor, targets: Tensor) -> Tensor:
@@ -126,17 +127,23 @@ class LanguageNetwork(nn.Module):
         (Grave et al. 2017, section 3, with full width everywhere, so that the weights can be the embedding's).
         """
         if not self.cuts:
-            return F.cross_entropy(_whole(self.logits(h)), targets, reduction="none")
+            return cross_entropy(self.logits(h), targets)
         x, weight, bias = self._output(h)
-        head, *tails = _parts(weight, bias, self.cuts)
+        head, *tails = self._softmaxes(weight, bias)
         cluster = torch.bucketize(targets, torch.tensor(self.cuts, device=targets.device), right=True)
-        first = _whole(torch.cat([F.linear(x, *head), self.clusters(x)], -1))
-        nats = F.cross_entropy(first, torch.where(cluster == 0, targets, self.cuts[0] + cluster - 1), reduction="none")
+        first = torch.where(cluster == 0, targets, self.cuts[0] + cluster - 1)
+        nats = cross_entropy(F.linear(x, *head), first)
         for i, tail in enumerate(tails):
             rows = (cluster == i + 1).nonzero()[:, 0]
-            inside = _whole(F.linear(x[rows], *tail))
-            nats = nats.index_add(0, rows, F.cross_entropy(inside, targets[rows] - self.cuts[i], reduction="none"))
+            inside = F.linear(x[rows], *tail)
+            nats = nats.index_add(0, rows, cross_entropy(inside, targets[rows] - self.cuts[i]))
         return nats
+
+    def _softmaxes(self, weight: Tensor, bias: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """A matrix (V, K) and a bias (V,), cut where the vocabulary is; the clusters come behind the first tokens."""
+        sizes = [b - a for a, b in pairwise([0, *self.cuts, len(bias)])]
+        (first, own), *tails = zip(torch.split(weight, sizes), torch.split(bias, sizes), strict=True)
+        return [(torch.cat([first, self.clusters.weight]), torch.cat([own, self.clusters.bias])), *tails]
 
     def forward(self, inputs: Tensor, lengths: Tensor, noise: Noise | None = None) -> Tensor:
         predicted = (lengths - 1).clamp(min=0)
@@ -156,17 +163,6 @@ class LanguageNetwork(nn.Module):
         size = max(1, LOGITS // (self.cuts or [len(self.embed.weight)])[0])
         parts = zip(torch.split(h, size), torch.split(targets, size), strict=True)
         return torch.cat([self.surprise(a, b) for a, b in parts])
-
-
-def _whole(x: Tensor) -> Tensor:
-    """Logits in float32 where they were multiplied in half of it; float64 stays."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _parts(weight: Tensor, bias: Tensor, cuts: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """A matrix (V, K) and a bias (V,), cut where the vocabulary is."""
-    sizes = [b - a for a, b in pairwise([0, *cuts, len(bias)])]
-    return list(zip(torch.split(weight, sizes), torch.split(bias, sizes), strict=True))
 
 
 @register

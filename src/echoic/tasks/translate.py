@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from echoic.core.config import Config, Section, TextConfig, check
 from echoic.core.errors import ConfigError, DataError, show
@@ -33,6 +32,7 @@ from echoic.core.registry import register
 from echoic.core.types import EMPTY, Batch, Example, pad
 from echoic.decode import beam
 from echoic.decode.translations import Decoder, Sides, Translation, translate
+from echoic.layers.cross_entropy import cross_entropy
 from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import Seq2Seq, Written, parted, take
 from echoic.layers.unroll import valid_steps
@@ -200,8 +200,7 @@ class Translate(Rows):
                 targets = network.guessed(memory, targets, predicted, noise, self.options.sampled * noise.progress)
             states, weights = network.decode(memory, targets, predicted, noise)
             logits = network.logits(states[real], None if weights is None else weights[real], sources[row])
-        smoothing = self.config.train.label_smoothing
-        total = F.cross_entropy(logits.float(), wanted[real], reduction="sum", label_smoothing=smoothing)
+        total = cross_entropy(logits, wanted[real], self.config.train.label_smoothing).sum()
         if weights is not None and self.options.coverage:
             before = weights.cumsum(1) - weights
             total = total + self.options.coverage * torch.minimum(weights, before)[real].sum()
