@@ -37,11 +37,13 @@ from echoic.core.config import Config
 from echoic.core.types import Example
 from echoic.model import Model
 from echoic.read.named import data_dir
+from echoic.read.streams import new_texts
+from echoic.train import virtual
 from recipe import validated
 from record import RESULTS, save
 from sets import SETS, rows
 
-Examples = list[Example]
+Examples = Sequence[Example]
 
 
 def unsup() -> Examples:
@@ -113,13 +115,16 @@ def some(part: Examples, count: int, seed: int) -> Examples:
     return [part[i] for name in classes for i in [i for i in order if part[i].target == name][: count // len(classes)]]
 
 
-def fit(train: Examples, valid: Examples, config: Config, run: Path, said: Any, base: Model | None) -> pipeline.Journey:
+def fit(
+    train: Examples, valid: Examples, config: Config, run: Path, said: Any, base: Model | None, beside: Examples = ()
+) -> pipeline.Journey:
     """A journey that goes on where it stood."""
     run.mkdir(parents=True, exist_ok=True)
     shared = config.model_dump(mode="json", exclude={"threads", "device", "train", "seed"})
     return pipeline.fit(
         train, valid, config, run=run, resume=(run / "checkpoints").exists(), watch=pipeline.watcher(), said=said,
         fingerprint={"config": shared, "rows": [len(train), len(valid)]}, base=base,
+        unlabelled=beside,
     )  # fmt: skip
 
 
@@ -173,11 +178,15 @@ def one(name: str, seed: int, chosen: argparse.Namespace) -> None:
     base, read = language_model(
         parts, texts, start, settings["language"], seed, runs / f"{recipe.set}-{seed}" / "language", hear
     )
+    held, everything = [*parts["valid"], *parts["test"]], [*texts, *parts["train"]]
     if recipe.labels:
         parts |= {"train": some(parts["train"], recipe.labels * 9 // 10, seed)}
         parts |= {"valid": some(parts["valid"], recipe.labels // 10, seed)}
     config = transplant.settings(base, Config().override([f"seed={seed}", *settings["classifier"]]))
-    journey = fit(parts["train"], parts["valid"], config, runs / f"{name}-{seed}", hear, base)
+    beside: Examples = ()
+    if virtual.wanted(config.train):
+        beside = new_texts(everything, [*parts["train"], *parts["valid"], *held], hear)
+    journey = fit(parts["train"], parts["valid"], config, runs / f"{name}-{seed}", hear, base, beside)
     journey.model.save(runs / f"{name}-{seed}" / "bundle")
     facts = {
         "set": name,

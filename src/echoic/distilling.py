@@ -22,7 +22,7 @@ from echoic.core.errors import ConfigError, DataError, UsageError, show
 from echoic.core.types import Example
 from echoic.model import Model
 from echoic.read.keys import classes_of
-from echoic.read.streams import new_texts
+from echoic.read.streams import new_texts, read_unlabelled
 from echoic.tasks.base import Say
 
 
@@ -59,7 +59,8 @@ class Teacher:
             listed = ", ".join(show(name, 40) for name in sorted(unknown)[:5])
             raise DataError(f"the teacher knows no label {listed} (known: {show(', '.join(names), 200)})")
         known = [e for part in parts.values() for e in part]
-        more = [] if self.unlabelled is None else new_texts(self.unlabelled, known, config.data, said)
+        given = [] if self.unlabelled is None else read_unlabelled(self.unlabelled, config.data).examples
+        more = new_texts(given, known, said) if given else []
         rows = [*parts["train"], *more]
         p = _softmax(self.model.outputs([e.input for e in rows]) / self.temperature)
         said(f"the teacher's answers to {len(rows):,} texts are learned, at temperature {self.temperature:g}")

@@ -224,7 +224,8 @@ def train(
         more: list[Example] = []
         if unlabelled is not None:
             held = [] if test is None else read_unlabelled(test, config.data).examples
-            more = new_texts(unlabelled, [*parts["train"], *parts["valid"], *held], config.data, hear)
+            given = read_unlabelled(unlabelled, config.data).examples
+            more = new_texts(given, [*parts["train"], *parts["valid"], *held], hear)
             origin |= {"unlabelled": digest_now(unlabelled)}
         try:
             journey = fit(

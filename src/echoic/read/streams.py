@@ -48,11 +48,8 @@ def read_unlabelled(path: str | Path, data: DataConfig) -> Table:
     return dataclasses.replace(table, examples=[dataclasses.replace(e, target=None) for e in table.examples])
 
 
-def new_texts(
-    path: str | Path, known: Iterable[Example], data: DataConfig, said: Callable[[str], None]
-) -> list[Example]:
-    """A file's texts without labels, each once, without those that are known already."""
-    given = read_unlabelled(path, data).examples
+def new_texts(given: Sequence[Example], known: Iterable[Example], said: Callable[[str], None]) -> list[Example]:
+    """The texts that are not known already, each once, without labels."""
     keys = {text_key(e.input) for e in known} | {b""}
     new = {key: e for e in given if (key := text_key(e.input)) not in keys}
     said(f"{len(new):,} of {len(given):,} unlabelled texts are new, and learned from")
