@@ -74,6 +74,23 @@ def fitted(base: Model, *settings: str, rows: int = 40, more: str = "") -> Model
 # What is taken over
 
 
+def test_a_base_that_reads_both_ways_gives_a_classifier_that_does() -> None:
+    base = language_model(LANGUAGE.override(["model.layers=1", "model.bidirectional=true"]))
+    config = transplant.settings(base, SMALL)
+    text = transplant.text(base, ["the film"], config, lambda _: None)
+    network = pipeline.registry.get("task", "classify").fit(examples(8), config, lambda _: None, text).network(0)
+    transplant.weights(network, base)
+    stack, x = network.stack, torch.randn(3, 7, 5)
+    assert stack.directions == 2
+    y = stack(x)[0]
+    torch.testing.assert_close(y[..., :6], base.network.stack(x)[0])
+    torch.testing.assert_close(y[..., 6:], base.network.behind(x.flip(1))[0].flip(1))
+    with pytest.raises(ConfigError, match=r"model.bidirectional = False: the base has True"):
+        transplant.settings(base, SMALL.override(["model.bidirectional=false"]))
+    adapted = transplant.settings(base, Config.parse({"task": {"kind": "generate"}}))
+    assert adapted.model.bidirectional
+
+
 def test_the_classifier_reads_as_the_language_model_does(base: Model) -> None:
     config = transplant.settings(base, SMALL)
     text = transplant.text(base, ["the film"], config, lambda _: None)

@@ -58,7 +58,6 @@ def settings(base: Model, config: Config) -> Config:
         "model": {key: values["model"][key] for key in STRUCTURE},
         **({"task": base.task.options.model_dump(mode="json", include={"tied", "cutoffs"})} if language else {}),
     }
-    kept["model"]["bidirectional"] = False
     _refuse_another(config.stated(), kept)
     if not language:
         return config.with_defaults(over(kept, recipe("classify")))
@@ -107,11 +106,12 @@ def weights(network: nn.Module, base: Model) -> dict[str, str]:
     language model everything. Rows of new tokens (a vocabulary grows at its end) get the mean row.
 
     Returns where they came from, for the bundle and for a run that is resumed."""
-    same = type(network) is type(base.network)
+    same, both = type(network) is type(base.network), base.config.model.bidirectional
     given = base.network.state_dict()
     for name, own in network.state_dict().items():
-        if name in given and (same or name.startswith(("embed.", "stack."))):
-            _fill(name, own, given[name])
+        source = name if same else name.replace("stack.cells.1.", "behind.cells.0.") if both else name
+        if source in given and (same or name.startswith(("embed.", "stack."))):
+            _fill(name, own, given[source])
     if not same:
         network.state_dict()["embed.weight"][PAD] = 0.0  # which the output of tied weights has moved
     return {"base": digest(base)}

@@ -44,6 +44,7 @@ LANGUAGE = {
     "language: tied": functools.partial(language, "task.tied=true"),
     "language: tied, same size": functools.partial(language, "task.tied=true", "model.embedding=5"),
     "language: stacked": functools.partial(language, "model.layers=3", "model.batch_norm=true"),
+    "language: both ways": functools.partial(language, "model.bidirectional=true"),
 }
 TRANSLATORS = {
     **{f"translator: {c} {b}": functools.partial(translator, *cell(c), *b) for c in CELLS for b in BOTH},

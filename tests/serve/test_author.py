@@ -36,6 +36,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     ),
     "cutoffs": ("task.cutoffs=[8, 12]",),
     "cutoffs, tied": ("task.cutoffs=[9]", "task.tied=true"),
+    "read both ways": ("model.bidirectional=true",),
 }
 
 

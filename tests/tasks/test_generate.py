@@ -3,6 +3,7 @@ goes on in the same bits."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import cache
 from pathlib import Path
@@ -97,6 +98,7 @@ CHANGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "model.hidden": ("5", ()),
     "model.layers": ("2", ()),
     "model.embedding": ("6", ()),
+    "model.bidirectional": ("true", ()),
     "model.dropout_words": ("0.4", ()),
     "model.dropout_embedding": ("0.4", ()),
     "model.dropout_layers": ("0.6", ("model.layers=2",)),
@@ -205,6 +207,46 @@ def test_a_stack_of_layers_carries_every_state() -> None:
     assert {name: tuple(tensor.shape) for name, tensor in carry.items()} == {
         f"{i}.{k}": (4, 6) for i in (0, 1) for k in "hc"
     }
+
+
+def test_two_ways_of_reading_are_learned_apart() -> None:
+    """What the way back learns from is what a model that only reads forwards learns of the reversed stream."""
+    noiseless = [f"model.dropout_{where}=0" for where in ("words", "embedding", "layers", "output")]
+    both = Generate.fit(TRAIN, config("model.bidirectional=true", *noiseless))
+    one = Generate.fit(TRAIN, config(*noiseless))
+    data = both.encode(TRAIN)
+    reversed_data = dataclasses.replace(data, stream=data.stream[::-1])  # type: ignore[index]
+    network, forwards, backwards = both.network(0), one.network(0), one.network(1)
+    forwards.load_state_dict({k: t for k, t in network.state_dict().items() if not k.startswith("behind.")})
+    renamed = {k.replace("behind.", "stack."): t for k, t in network.state_dict().items() if not k.startswith("stack.")}
+    backwards.load_state_dict(renamed)
+    assert network.behind is not None
+    carry: dict[str, torch.Tensor] = {}
+    alone: tuple[dict[str, torch.Tensor], ...] = ({}, {})
+    for index in both.plan(data, 0)[:3]:
+        total, count = both.learn(network, both.collate(data, index), Noise(0, 0), carry)
+        parts = [
+            one.learn(each, one.collate(part, index), Noise(0, 0), own)
+            for each, part, own in zip((forwards, backwards), (data, reversed_data), alone, strict=True)
+        ]
+        torch.testing.assert_close(total, parts[0][0] + parts[1][0])
+        assert count == parts[0][1] + parts[1][1]
+    torch.testing.assert_close(carry, alone[0] | {f"behind.{name}": each for name, each in alone[1].items()})
+
+
+def test_what_is_written_and_scored_is_read_forwards() -> None:
+    journey = fit("model.bidirectional=true")
+    network, ids = journey.model.network, torch.tensor([[EMPTY, 4, 5, 6, 7, 8]])
+    before = network(ids, torch.tensor([6]))
+    with torch.no_grad():
+        for each in network.behind.parameters():  # type: ignore[union-attr, operator]
+            each.add_(1.0)
+    assert torch.equal(network(ids, torch.tensor([6])), before)
+
+
+def test_a_second_layer_that_reads_both_ways_is_refused() -> None:
+    with pytest.raises(ConfigError, match="model.bidirectional: .* leave model.layers at 1"):
+        fit("model.bidirectional=true", "model.layers=2")
 
 
 def test_locked_dropout_is_one_mask_for_all_steps() -> None:

@@ -82,8 +82,10 @@ def language_network_of(
     config: Config, data: bytes, vocabulary: int, *, threads: int = 1, int8: bool = False
 ) -> LanguageNetwork:
     """The same of a language model."""
-    model, kind, options = config.model, _kind(config.model), config.task.options
-    tensors, tied = _tensors(data), bool(options.get("tied"))
+    model = config.model.model_copy(update={"bidirectional": False})  # what reads from the end writes nothing
+    kind, options = _kind(model), config.task.options
+    tensors = {name: each for name, each in _tensors(data).items() if not name.startswith("behind.")}
+    tied = bool(options.get("tied"))
     cuts = [cut for cut in options.get("cutoffs", ()) if cut < vocabulary]
     width = np.shape(tensors.get("embed.weight", np.empty((0, model.embedding))))[-1:]
     told = model.embedding if tied else model.hidden

@@ -7,6 +7,10 @@ has a beginning; after a text it stands for the end. Training reads all texts as
 lanes, whose states go from batch to batch (truncated backpropagation: Mikolov et al. 2010; Zaremba et
 al. 2014). A network's outputs for a text are its nats and how many tokens they are of.
 
+With `model.bidirectional` the same vectors and the same softmax serve a second recurrence, `behind`, that learns
+to read from the end of the text to its beginning (Peters et al. 2018). It writes and scores nothing: it is
+what a classifier that reads both ways begins from.
+
 The regularisers of Merity et al. 2018 (AWD-LSTM): `model.weight_drop`, locked dropout on embedded
 tokens, between layers and on the output, `task.dropout_types`, `task.ar`, `task.tar`, `task.tied` (Press and
 Wolf 2017). `task.cutoffs` makes the softmax adaptive (Grave et al. 2017). Recurrent dropout is `model.variational` and `model.candidate`, as everywhere.
@@ -44,7 +48,7 @@ from echoic.tasks.base import Dataset, Measure, Say, fill, on_device, rounding, 
 
 NO_USE = (
     "text.vectors", "text.vectors_trained", "data.min_class_count", "data.drop_unlabelled",
-    "model.bidirectional", "model.pool", "model.attention", "model.segment",
+    "model.pool", "model.attention", "model.segment",
     "model.ngrams", "model.ngram_order", "model.ngram_size",
     "train.label_smoothing", "train.adversarial", "train.virtual", "train.entropy", "train.class_weights",
     "train.augment", "train.augment_rate",
@@ -81,6 +85,9 @@ class LanguageNetwork(nn.Module):
         self.model, self.options = model, options
         self.embed = Embed(vocabulary, model.embedding, by_rows=False)
         self.stack = Stack.of(model, model.embedding, bidirectional=False, locked=True)
+        self.behind = (
+            Stack.of(model, model.embedding, bidirectional=False, locked=True) if model.bidirectional else None
+        )
         if options.tied:
             same = model.hidden == model.embedding
             self.project = nn.Identity() if same else nn.Linear(model.hidden, model.embedding, bias=False)
@@ -91,16 +98,22 @@ class LanguageNetwork(nn.Module):
         if self.cuts:
             self.clusters = nn.Linear(model.embedding if options.tied else model.hidden, len(self.cuts))
 
+    @property
+    def ways(self) -> list[Stack]:
+        """The recurrences, each over tokens in its own order: forwards, and from the end."""
+        return [self.stack] if self.behind is None else [self.stack, self.behind]
+
     def read(
-        self, inputs: Tensor, lengths: Tensor | None, state: list[Any] | None, noise: Noise | None
+        self, inputs: Tensor, lengths: Tensor | None, state: list[Any] | None, noise: Noise | None, way: int = 0
     ) -> tuple[Tensor, list[Any]]:
-        """(B, T) ids and the states before them (None: zeros) -> (the last layer's (B, T, H), the states after)."""
+        """(B, T) ids and the states before them (None: zeros) -> (the last layer's (B, T, H), the states after).
+        way 1 reads with `behind`, of ids in its order."""
         table: Tensor = self.embed.weight
         if noise is not None and self.options.dropout_types:
             table = table * noise.mask((len(table), 1), self.options.dropout_types, table.dtype)
         x = F.embedding(drop_words(inputs, self.model.dropout_words, noise), table, PAD)
         x = dropout(x, self.model.dropout_embedding, noise, locked=True)
-        return self.stack(x, lengths, state, noise)  # type: ignore[no-any-return]
+        return self.ways[way](x, lengths, state, noise)  # type: ignore[no-any-return]
 
     def _output(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., H) -> what is multiplied (..., K), by the rows of which matrix (V, K), and added (V,)"""
@@ -194,6 +207,10 @@ class Generate:
         if list(options.cutoffs) != sorted(set(options.cutoffs)):
             raise ConfigError(f"task.cutoffs = {show(list(options.cutoffs))}: wants rising numbers")
         _refuse_no_use(config)
+        if config.model.bidirectional and config.model.layers > 1:
+            raise ConfigError(
+                "model.bidirectional: where a second layer reads both ways a language model sees what it is to say; leave model.layers at 1"
+            )
         texts = [e.input for e in examples]
         text = text or TextPreparer.fit(texts, config.text, said)
         said(f"{text.kind}: {len(text.vocabulary):,} tokens in the vocabulary")
@@ -222,13 +239,15 @@ class Generate:
         return streams.plan(len(data.stream) - 1, lanes, steps, seed=self.config.seed, epoch=epoch)
 
     def collate(self, data: Dataset, index: np.ndarray) -> Batch:
-        """index (B,): rows to score; (B, 2): windows of the stream to learn from, with their targets."""
+        """index (B,): rows to score; (B, 2): windows of the stream to learn from, with their targets, and as many rows
+        more of the stream from its end, where that is read too."""
         if index.ndim == 1:
             return Batch(*pad([data.rows[i] for i in index]))
         stream = data.stream
         assert stream is not None
-        inputs, lengths = pad([stream[start:end] for start, end in index])
-        return Batch(inputs, lengths, pad([stream[start + 1 : end + 1] for start, end in index])[0])
+        both = [stream, stream[::-1]][: 1 + self.config.model.bidirectional]
+        inputs, lengths = pad([each[start:end] for each in both for start, end in index])
+        return Batch(inputs, lengths, pad([each[start + 1 : end + 1] for each in both for start, end in index])[0])
 
     def network(self, seed: int) -> LanguageNetwork:
         with torch.random.fork_rng(devices=[]):
@@ -256,10 +275,28 @@ class Generate:
         assert batch.targets is not None
         inputs, lengths = on_device(batch, network)
         targets = torch.from_numpy(batch.targets).to(inputs.device)
+        rows, totals = len(inputs) // len(network.ways), []
+        for way in range(len(network.ways)):
+            own = slice(way * rows, (way + 1) * rows)
+            totals.append(self._learn(network, way, inputs[own], lengths[own], targets[own], noise, carry))
+        return torch.stack(totals).sum(), int(lengths.sum())
+
+    def _learn(
+        self,
+        network: LanguageNetwork,
+        way: int,
+        inputs: Tensor,
+        lengths: Tensor,
+        targets: Tensor,
+        noise: Noise,
+        carry: dict[str, Tensor],
+    ) -> Tensor:
+        """The sum of one way of reading."""
+        prefix = "behind." * way
+        before = _states(network.ways[way], carry, len(inputs), prefix)
         with rounding(self.config):
-            raw, states = network.read(inputs, lengths, _states(network.stack, carry, len(inputs)), noise)
-        carry.clear()
-        carry.update({f"{i}.{k}": t.detach() for i, s in enumerate(states) for k, t in s._asdict().items()})
+            raw, states = network.read(inputs, lengths, before, noise, way)
+        carry.update({f"{prefix}{i}.{k}": t.detach() for i, s in enumerate(states) for k, t in s._asdict().items()})
         h = dropout(raw, network.model.dropout_output, noise, locked=True)
         count, full = int(lengths.sum()), int(lengths.min())
         if full == h.shape[1]:
@@ -273,7 +310,7 @@ class Generate:
             total = total + count * self.options.ar * h[:, :full].pow(2).mean()
         if self.options.tar and full > 1:
             total = total + count * self.options.tar * raw[:, :full].diff(dim=1).pow(2).mean()
-        return total, count
+        return total
 
     def metrics(self, outputs: np.ndarray, targets: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, Any]:
         return measures["language"](outputs[:, 0], outputs[:, 1], targets[:, 0], targets[:, 1])
@@ -321,12 +358,12 @@ class Generate:
         return [prompts.answer(partial(self.writer, network), prompt, length, options) for prompt in inputs]
 
 
-def _states(stack: Stack, carry: Mapping[str, Tensor], rows: int) -> list[Any] | None:
+def _states(stack: Stack, carry: Mapping[str, Tensor], rows: int, prefix: str) -> list[Any] | None:
     """The States in `carry`, of the first `rows` lanes: those that end early are the last."""
-    if not carry:
+    if not any(name.startswith(f"{prefix}0.") for name in carry):
         return None
     kinds: list[Any] = [cell.State for cell in stack.cells]
-    return [kind(*(carry[f"{i}.{name}"][:rows] for name in kind._fields)) for i, kind in enumerate(kinds)]
+    return [kind(*(carry[f"{prefix}{i}.{name}"][:rows] for name in kind._fields)) for i, kind in enumerate(kinds)]
 
 
 def _refuse_no_use(config: Config) -> None:
