@@ -245,7 +245,7 @@ def test_what_is_written_and_scored_is_read_forwards() -> None:
 
 
 def test_a_second_layer_that_reads_both_ways_is_refused() -> None:
-    with pytest.raises(ConfigError, match="model.bidirectional: .* leave model.layers at 1"):
+    with pytest.raises(ConfigError, match=r"model.bidirectional: .* leave model.layers at 1"):
         fit("model.bidirectional=true", "model.layers=2")
 
 

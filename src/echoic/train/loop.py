@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from echoic.core import bundle, durable
 from echoic.core.config import TrainConfig
-from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, OutOfMemory, show
+from echoic.core.errors import CannotCreate, CheckFailed, ConfigError, DataError, show
 from echoic.core.types import Batch
 from echoic.layers.dropout import Noise
-from echoic.train import adversarial, checkpoint, lazy_adam, lock, optim, virtual
+from echoic.train import adversarial, checkpoint, lazy_adam, lock, memory, optim, virtual
 from echoic.train.average import Average
 from echoic.train.checkpoint import Checkpoint, State
 from echoic.train.progress import Metrics, Watcher
@@ -33,9 +33,6 @@ from echoic.train.signals import NAMES, Ears, Interrupted, listening
 __all__ = ["Carry", "Fitted", "Interrupted", "Loss", "Score", "fit"]
 
 NAN_BATCH = "nan_batch.json"
-NO_MEMORY = ("not enough memory", "out of memory", "allocate memory")
-"""How torch's allocators, which raise RuntimeError, say it."""
-
 BESIDE = 1 << 31
 """Added to the seed, which is below it, for the noise of texts without labels."""
 
@@ -138,10 +135,9 @@ class _Training:
     beside: virtual.Beside | None
 
     def __post_init__(self) -> None:
-        harmless = {"checkpoints", "checkpoint_seconds"}
         self.fingerprint = {
             "seed": self.seed,
-            "train": self.config.model_dump(mode="json", exclude=harmless),
+            "train": self.config.model_dump(mode="json", exclude={"checkpoints", "checkpoint_seconds"}),
             **self.fingerprint,
         }
         self.average = Average(self.network, self.config.average) if self.config.average > 0.0 else None
@@ -305,6 +301,9 @@ class _Training:
             raise self._not_finite("gradient" if math.isfinite(value) else "loss", rows)
         return value, count, tokens, norm
 
+    def _room(self, what: str) -> AbstractContextManager[None]:
+        return memory.room(f"step {self.state.step + 1:,}, in {what}", self.config)
+
     def _words(self) -> list[adversarial.Words]:
         return [*adversarial.tables(self.network), *(each for table in self.tables for each in table.words)]
 
@@ -360,13 +359,13 @@ class _Training:
             return
         self.metrics.sync()
         average = self.average.tensors if self.average is not None else {}
-        memory = optim.memory(self.optimizer, self.network)
+        optimizer = optim.memory(self.optimizer, self.network)
         for table in self.tables:
-            memory |= table.memory()
+            optimizer |= table.memory()
         now = Checkpoint(
             self.state,
             self.network.state_dict(),
-            memory,
+            optimizer,
             average,
             self.best,
             self.fingerprint,
@@ -399,16 +398,3 @@ class _Training:
         return CheckFailed(
             f"{message}; try a lower train.lr (now {self.config.lr:g}) or a train.clip of 1 (now {self.config.clip:g})"
         )
-
-    @contextmanager
-    def _room(self, what: str) -> Iterator[None]:
-        """Says what to make smaller where memory runs out inside."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if not (isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in NO_MEMORY)):
-                raise
-            raise OutOfMemory(
-                f"out of memory at step {self.state.step + 1:,}, in {what}; try half of train.batch_size (now {self.config.batch_size:,}), "
-                f"of train.batch_tokens (now {self.config.batch_tokens:,}), or a smaller model.hidden"
-            ) from error
