@@ -151,7 +151,9 @@ def main() -> None:
         kept,
         "faithful",
         texts[: chosen.faithful],
-        lambda number, text: falls(model.task, model.network, text, methods, (chosen.seed, number)),
+        lambda number, text: falls(
+            model.task, model.network, model.task.text.encode([text])[0], methods, (chosen.seed, number)
+        ),
     )
     found = summary(np.array(fell), methods, chosen.seed)
     facts["faithful"] = {"shares": SHARES, **found.model_dump(), "verdict": found.sentence()}

@@ -37,7 +37,11 @@ def test_a_report_marks_the_words_that_misled_and_shows_neighbours(tmp_path: Pat
     assert sum(bool(words & told) for words in marked) > len(marked) / 2
     assert set(facts.neighbours) <= told
     assert list(next(iter(facts.neighbours.values()))) == ["after training"]
-    assert "<u>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<u>" in page
+    assert facts.faithful.startswith("On 36 texts, gradient-x-input is faithful: deleting its top words takes ")
+    assert facts.faithful in page
+    assert "attention" not in facts.faithful, "this model has none"
 
 
 def test_telling_tokens_are_found_in_a_file_sorted_by_label(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,15 @@ def test_a_method_is_faithful_where_the_interval_of_its_gain_is_above_zero() -> 
     assert found.sentence() == "The most faithful method on these texts is a. No better than random words: c, d."
 
 
+def test_the_verdict_names_what_is_not_to_be_trusted() -> None:
+    found = summary(np.repeat([[0.4, 0.05, 0.05]], 30, 0), ["a", "b"])
+    assert found.verdict() == (
+        "On 30 texts, a is faithful: deleting its top words takes 40.0 points from the answer, 8.0 times as far as random "
+        "ones; b is not faithful, and not to be trusted: deleting its top words takes 5.0 points from the answer, 1.0 times as far as random ones."
+    )
+    assert "random" not in summary(np.zeros((30, 2)), ["a"]).verdict()
+
+
 def test_few_texts_decide_nothing() -> None:
     found = summary(falls(FEW - 1, 0.05, 0.9), ["a"])
     assert found.best is None

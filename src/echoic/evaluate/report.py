@@ -90,6 +90,8 @@ class ReportFacts:
     calibration: Mapping[str, str] = field(default_factory=dict)
     """Facts in words, as {"scale of the recurrent path": "0.83"}."""
     errors: Sequence[HardError] = ()
+    faithful: str = ""
+    """Whether the words that are marked in them are those that count, in a sentence."""
     neighbours: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]] = field(default_factory=dict)
     """{word: {"after training": its nearest words and their cosines, ...}}"""
     data: Sequence[Part] = ()
@@ -296,7 +298,7 @@ def _errors(facts: ReportFacts) -> str:
         ]
         for e in facts.errors
     ]
-    note = "<p>Wrong with the greatest conviction, worst first. Some may be wrong in the data. Underlined: the words that misled, by gradient times input.</p>"
+    note = f"<p>Wrong with the greatest conviction, worst first. Some may be wrong in the data. Underlined: the words that misled, by gradient x input. {say(facts.faithful, 1000)}</p>"
     return note + table(["row", "text", "labelled", "answered", "misled by", "how sure"], rows, "errors")
 
 

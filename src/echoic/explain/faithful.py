@@ -60,6 +60,17 @@ class Faithfulness(BaseModel):
         said = f"The most faithful method on these texts is {self.best}."
         return said + (f" No better than random words: {', '.join(bad)}." if bad else "")
 
+    def verdict(self) -> str:
+        """Of each method, with its figure."""
+        said = []
+        for name, found in self.methods.items():
+            trust = "is faithful" if found.faithful else "is not faithful, and not to be trusted"
+            times = "" if found.times_random is None else f", {found.times_random:.1f} times as far as random ones"
+            said.append(
+                f"{name} {trust}: deleting its top words takes {100 * found.aopc:.1f} points from the answer{times}"
+            )
+        return f"On {self.texts} texts, {'; '.join(said)}."
+
 
 def without(ids: np.ndarray, ranking: np.ndarray) -> list[np.ndarray]:
     """The text without the first tokens of `ranking`, for each of SHARES; one without a token is `<empty>`."""
@@ -89,7 +100,9 @@ def measure(
     Raises DataError without a text, UsageError where it is no classifier."""
     require_classifier(task)
     methods = methods_of(network) if methods is None else methods
-    rows = [falls(task, network, text, methods, (seed, number)) for number, text in enumerate(texts)]
+    rows = [
+        falls(task, network, task.text.encode([text])[0], methods, (seed, number)) for number, text in enumerate(texts)
+    ]
     if not rows:
         raise DataError("no text to delete words from")
     return summary(np.array(rows), methods, seed)
@@ -100,9 +113,8 @@ def methods_of(network: Any) -> list[str]:
     return [m for m in METHODS if m != "attention" or network.pool.attention is not None]
 
 
-def falls(task: Classify, network: Any, text: str, methods: Sequence[str], seed: tuple[int, int]) -> list[float]:
-    """(M + 1,): AOPC of each method on one text and, last, of random deletions."""
-    ids = task.text.encode([text])[0]
+def falls(task: Classify, network: Any, ids: np.ndarray, methods: Sequence[str], seed: tuple[int, int]) -> list[float]:
+    """(M + 1,): AOPC of each method on one text (T,) and, last, of random deletions."""
     reading = Reading(network, ids)
     column = int(reading.logits.argmax())
     draws = np.random.default_rng(seed)

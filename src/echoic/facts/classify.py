@@ -17,6 +17,8 @@ from echoic.evaluate.baselines import Baseline
 from echoic.evaluate.intervals import Paired, mcnemar, wilson
 from echoic.evaluate.metrics import classification, correct, decide, hardest
 from echoic.evaluate.report import HardError, Part, ReportFacts
+from echoic.explain.faithful import FEW, falls, methods_of
+from echoic.explain.faithful import summary as summary_of_falls
 from echoic.explain.pieces import strongest
 from echoic.explain.words import Near
 from echoic.explain.words import Table as Words
@@ -32,6 +34,8 @@ from echoic.tasks.base import Dataset, Say
 HARDEST = 20
 MISLED = 4
 """Words marked of each."""
+FAITHFUL_TEXTS, FAITHFUL_TOKENS = 40, 1000
+"""Validation texts whose words are deleted, from all over the part, and how long they may be: a few seconds' work."""
 TELLING, TELLING_ROWS, TELLING_TEXTS = 8, 5000, 5
 """Words whose neighbours are shown, the rows looked at for them, from all over the file, and in how many texts a word must be."""
 SHOWN = ("examples", "accuracy", "macro_f1", "micro_f1", "loss", "ece", "accuracy_interval", "difference")
@@ -180,6 +184,7 @@ def report(
             for path, scale in zip(("recurrent", "n-gram"), network.scales.tolist(), strict=False)
         },
         errors=_errors(journey, parts["valid"]),
+        faithful=_faithful(journey),
         neighbours=_neighbours(journey),
         data=[
             _part("training", journey.train),
@@ -224,6 +229,19 @@ def _errors(journey: Journey, valid: Sequence[Example]) -> list[HardError]:
             HardError(valid[i].row, valid[i].input, _wanted(valid[i].target), said, record.confidence, misled)
         )
     return errors
+
+
+def _faithful(journey: Journey) -> str:
+    """What deleting words says of the methods that cost one reading of a text: of those that mark words in the report,
+    and of the attention, which everybody looks at. Too few texts say nothing."""
+    model, rows = journey.model, journey.valid.rows
+    short = [i for i, row in enumerate(rows) if len(row) <= FAITHFUL_TOKENS]
+    if len(short) < FEW:
+        return ""
+    chosen = np.unique(np.linspace(0, len(short) - 1, FAITHFUL_TEXTS).astype(np.int64))
+    methods = [m for m in methods_of(model.network) if m in ("gradient-x-input", "attention")]
+    found = [falls(model.task, model.network, rows[short[i]], methods, (0, n)) for n, i in enumerate(chosen)]
+    return summary_of_falls(np.array(found), methods).verdict()
 
 
 def _misled(model: Model, text: str, said: str | None) -> list[tuple[int, int]]:
