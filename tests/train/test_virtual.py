@@ -123,6 +123,13 @@ def test_the_answers_without_a_move_are_a_constant() -> None:
         torch.testing.assert_close(own, parameter.grad)
 
 
+def test_both_terms_add_up() -> None:
+    both = gradients(Network(), virtual=0.5, entropy=0.7)
+    alone = gradients(Network(), virtual=0.5), gradients(Network(), entropy=0.7)
+    for own, *parts in zip(both, *alone, strict=True):
+        torch.testing.assert_close(own, parts[0] + parts[1])
+
+
 # In the journey
 
 SMALL = [
