@@ -73,13 +73,13 @@ ENGLISH = (
     "task.tied=true",
     "task.cutoffs=[2000,10000,30000]",
     "task.bptt=70",
-    "model.hidden=1024",
+    "model.hidden=512",
     "model.embedding=300",
     "model.dropout_output=0.1",
-    "train.batch_size=64",
-    "train.lr=0.002",
+    "train.batch_size=128",
+    "train.lr=0.004",
     "train.average=0",
-    "train.epochs=2",
+    "train.epochs=8",
 )
 ADAPT = ("model.dropout_output=0.1", "train.batch_size=32", "train.average=0", "train.epochs=3")
 RECIPES = {
