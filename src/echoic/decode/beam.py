@@ -219,21 +219,24 @@ def ranked(log_p: float, length: int, attended: np.ndarray | None, how: Search) 
 def top(logits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(N, V) -> the k largest of each row and their places, (N, min(k, V)) each, in no order.
 
-    The k largest stand in the k blocks with the largest maxima, so most of a row is read once."""
+    The k largest stand in the k blocks with the largest maxima, so most of a row is read once. A block's members lie
+    apart, so that maxima are taken of whole lines."""
     rows, size = logits.shape
     blocks = -(-size // BLOCK)
     if k >= blocks:
         k = min(k, size)
         places = np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < size else np.tile(np.arange(size), (rows, 1))
         return np.take_along_axis(logits, places, 1), places
-    padded = np.full((rows, blocks * BLOCK), -np.inf, logits.dtype)
-    padded[:, :size] = logits
-    parts = padded.reshape(rows, blocks, BLOCK)
-    chosen = np.argpartition(-parts.max(2), k - 1, axis=1)[:, :k]
-    values = np.take_along_axis(parts, chosen[:, :, None], 1).reshape(rows, k * BLOCK)
+    if size < blocks * BLOCK:
+        padded = np.full((rows, blocks * BLOCK), -np.inf, logits.dtype)
+        padded[:, :size] = logits
+        logits = padded
+    largest = logits.reshape(rows, BLOCK, blocks).max(1)
+    chosen = np.argpartition(-largest, k - 1, axis=1)[:, :k]
+    among = (chosen[:, :, None] + blocks * np.arange(BLOCK)).reshape(rows, k * BLOCK)
+    values = np.take_along_axis(logits, among, 1)
     inside = np.argpartition(-values, k - 1, axis=1)[:, :k]
-    places = np.take_along_axis(chosen, inside // BLOCK, 1) * BLOCK + inside % BLOCK
-    return np.take_along_axis(values, inside, 1), places
+    return np.take_along_axis(values, inside, 1), np.take_along_axis(among, inside, 1)
 
 
 def draw(
