@@ -143,7 +143,7 @@ def fit(
 def _beside(task: Task, train: Dataset, unlabelled: Sequence[Example], config: Config, said: Say) -> virtual.Beside:
     """Texts without labels and those of the training rows, a batch a step."""
     assert isinstance(task, WithoutLabels), "other tasks refuse train.virtual and train.entropy"
-    rows = [*train.rows, *task.encode(unlabelled).rows]
+    rows = sorted([*train.rows, *task.encode(unlabelled).rows], key=len)
     pool, given = Dataset(rows, None), config.train
     lengths = pool.lengths
     said(f"{len(pool):,} texts are learned from without labels, a batch a step (train.virtual, train.entropy)")
