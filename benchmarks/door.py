@@ -207,7 +207,7 @@ def trained(cell: str, features: int, hidden: int, updates: int = 150) -> torch.
 def errors(module: torch.nn.Module, kind: str, x: Array) -> dict[str, float]:
     wide = {name: array.astype(np.float64) for name, array in numbers(module).items()}
     wanted = Layer(kind, wide).run(x.astype(np.float64))[0]
-    off, size = Layer(kind, numbers(module), int8=True).run(x)[0] - wanted, np.sqrt((wanted**2).mean())
+    off, size = Layer(kind, numbers(module), products="int8").run(x)[0] - wanted, np.sqrt((wanted**2).mean())
     return {
         "largest": round(float(np.abs(off).max() / size), 4),
         "rms": round(float(np.sqrt((off**2).mean()) / size), 4),
@@ -220,7 +220,7 @@ def int8(threads: int, rounds: int) -> Iterator[dict[str, Any]]:
             torch.manual_seed(0)
             module = getattr(torch.nn, cell)(hidden, hidden, batch_first=True)
             x = np.random.default_rng(0).standard_normal((1, STEPS, hidden)).astype(np.float32)
-            layers = [Layer(kind, numbers(module), threads=threads, int8=eight) for eight in (False, True)]
+            layers = [Layer(kind, numbers(module), threads=threads, products=each) for each in ("", "int8")]
             times = turns([lambda layer=layer, x=x: layer.run(x) for layer in layers], rounds)
             found = row("int8", cell, hidden, "our float32", times[:1], times[1])
             found["error_drawn"] = errors(module, kind, x)
@@ -237,7 +237,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows = [found for part in (forward, steps, int8) for found in part(options.threads, options.rounds)]
     one = np.ones((1, 1), np.float32)
-    kernel = Layer("rnn_tanh", {"weight_ih": one, "weight_hh": one}, int8=True).kernel
+    kernel = Layer("rnn_tanh", {"weight_ih": one, "weight_hh": one}, products="int8").kernel
     runtime = "absent" if ABSENT else version("onnxruntime")
     save("kernels/door", {"threads": options.threads, "kernel": kernel, "onnxruntime": runtime, "rounds": options.rounds, "rows": rows})  # fmt: skip
 

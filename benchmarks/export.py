@@ -54,7 +54,7 @@ def untrained(cell: str, hidden: int) -> Model:
 def by_predictor(model: Model, int8: bool) -> Callable[[Array], Array]:
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "bundle")
-        network = open_predictor(Path(folder) / "bundle", int8=int8).network
+        network = open_predictor(Path(folder) / "bundle", products="int8" if int8 else "").network
     return lambda ids: network.logits(list(ids))
 
 

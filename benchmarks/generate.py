@@ -73,7 +73,7 @@ def loops(model: Model) -> dict[str, Callable[[int], None]]:
 def ours(model: Model, int8: bool) -> tuple[Callable[[int], None], str]:
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "b")
-        author = open_author(Path(folder) / "b", int8=int8)
+        author = open_author(Path(folder) / "b", products="int8" if int8 else "")
 
     def write(tokens: int) -> None:
         for _ in author.writer("").stream(tokens):

@@ -13,7 +13,7 @@ def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/."""
     parts = [
         *(probed(record) for _, record in records(folder, "probe.json")),
-        *(compared(record) for _, record in records(folder, "compare.imdb.json")),
+        *(compared(record) for _, record in records(folder, "compare.imdb*.json")),
         *(explained(name, record) for name, record in records(folder / "explain")),
     ]
     return "\n\n".join(["## Seeing inside", *parts]) + "\n" if parts else ""
@@ -43,11 +43,11 @@ def compared(record: Record) -> str:
         )
     rows = record["rows"]
     told = (
-        f"{about(record)} {rows['train']:,} rows to train on, {rows['test']:,} to score, {record['seeds']} seeds, "
-        f"{record['updates']} updates. Really better: over so many others, by a paired test corrected for all pairs."
+        f"{about(record)} {rows['train']:,} rows to train on, {rows['test']:,} to score, "
+        f"{record['seeds']} seed{'s' * (record['seeds'] > 1)}, {record['updates']} updates and up to whole passes. Really better: over so many others, by a paired test corrected for all pairs."
     )
     head = ("cell", "accuracy [95 %]", "really better than", "parameters", "seconds", "tokens a second, training", "texts a second", "MiB")  # fmt: skip
-    return "\n\n".join(["### Which cell (`echoic compare`, IMDb)", told, table(head, lines)])
+    return "\n\n".join([f"### Which cell (`echoic compare`, IMDb, {rows['train']:,} rows)", told, table(head, lines)])
 
 
 def explained(name: str, record: Record) -> str:

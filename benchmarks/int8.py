@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int)
     chosen = parser.parse_args()
     test = SETS[chosen.set]()["test"][: chosen.texts]
-    whole, eight = open_predictor(chosen.run), open_predictor(chosen.run, int8=True)
+    whole, eight = open_predictor(chosen.run), open_predictor(chosen.run, products="int8")
     (file, size), (small, small_size) = by_file(chosen.run, False), by_file(chosen.run, True)
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "predictor": lambda ids: whole.network.logits([ids]),

@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     parts = SETS[chosen.set]()
-    whole, eight = open_predictor(chosen.run), open_predictor(chosen.run, int8=True)
+    whole, eight = open_predictor(chosen.run), open_predictor(chosen.run, products="int8")
     train, valid = learning_parts(parts, Config(seed=whole.about["seed"]))
     texts = [e.input for e in parts["test"][: chosen.texts]]
     fast, counted = best(by_fasttext(train), valid), best(by_tfidf(train), valid)

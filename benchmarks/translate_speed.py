@@ -3,8 +3,9 @@
     python benchmarks/translate.py multi30k-de-en --dev       # the model that both are
     python benchmarks/translate_speed.py [--bfloat16]
 
-The search is `echoic predict`'s, without torch, and beside it the same search over the network in torch. Both sides have the same weights: before the clock runs, their loss on a batch and their best hypotheses are compared. With
---bfloat16 products are rounded on both sides in training, torch's by its autocast. Medians, by turns.
+The search is `echoic predict`'s, without torch, and beside it the same search over the network in torch. Both sides have
+the same weights: before the clock runs, their loss on a batch and their best hypotheses are compared. With --bfloat16
+products are rounded on both sides, torch's by its autocast, in training and in the search. Medians, by turns.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from echoic import pipeline
 from echoic.batch import buckets
 from echoic.core.config import Config
 from echoic.core.types import EMPTY, PAD, UNKNOWN
+from echoic.kernels.door import Products
 from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import parted
 from echoic.serve.interpreter import open_interpreter
@@ -133,7 +135,7 @@ def by_turns(rounds: int, **works: Callable[[], Any]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bfloat16", action="store_true", help="products of bfloat16 in training, on both sides")
+    parser.add_argument("--bfloat16", action="store_true", help="products of bfloat16 on both sides")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=512, help="sentences of a search")
     parser.add_argument("--runs", type=Path, default=Path("runs/translate"))
@@ -181,12 +183,14 @@ def main() -> None:
             part = [torch.from_numpy(rows[i].astype(np.int64)) for i in index]
             sizes = torch.tensor([len(each) for each in part])
             most = int(np.ceil(task.ratio * (int(sizes.max()) + 5)))
-            ids = other.search(nn.utils.rnn.pad_sequence(part, batch_first=True), sizes, 5, most)
+            with rounded:
+                ids = other.search(nn.utils.rnn.pad_sequence(part, batch_first=True), sizes, 5, most)
             for i, each in zip(index.tolist(), ids[:, 0].tolist(), strict=True):
                 found[i] = [token for token in each if token not in (PAD, EMPTY)]
         return found
 
-    interpreter = open_interpreter(run, threads=torch.get_num_threads())
+    products: Products = "bfloat16" if asked.bfloat16 else ""
+    interpreter = open_interpreter(run, threads=torch.get_num_threads(), products=products)
 
     def our_beam() -> list[str]:
         return [record.translation for record in interpreter.predict(texts, length_penalty=0.0)]

@@ -199,7 +199,9 @@ def test_what_only_torch_runs_is_run_by_torch_and_said(call: Call, tmp_path: Pat
     assert call("predict", place, "good", "--json", "-q").err == ""
 
 
-def test_eight_bits_are_for_the_predictor(call: Call, run: Path, tmp_path: Path) -> None:
+def test_rounded_products_are_for_the_predictor(
+    call: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted, found = (
         call("predict", run, "a film", "--json", *more).json["predictions"][0] for more in ([], ["--int8"])
     )
@@ -208,6 +210,9 @@ def test_eight_bits_are_for_the_predictor(call: Call, run: Path, tmp_path: Path)
     place = saved(make("model.cell.kind=jordan"), tmp_path / "jordan")
     call("predict", place, "good", "--int8").refused(2, "--int8", "the cell jordan runs in torch alone")
     call("predict", run, "good", "--int8", "--device", "meta").refused(2, "--int8", "not for --device meta")
+    call("predict", run, "good", "--int8", "--bfloat16").refused(2, "--int8 and --bfloat16", "one of them")
+    monkeypatch.setenv("ECHOIC_ISA", "none")
+    call("predict", run, "good", "--bfloat16").refused(69, "bfloat16", "ECHOIC_ISA=none")
 
 
 def test_without_the_core_numpy_answers_and_that_is_said(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from echoic.core.errors import UsageError
-from echoic.decode.beam import Found, Search, draw, ranked, search, top
+from echoic.core.errors import DataError, UsageError
+from echoic.decode.beam import Found, Search, draw, ranked, search
 from echoic.decode.sampling import How, generators
 
 V, END = 5, 2
@@ -173,15 +173,13 @@ def test_drawing_follows_the_probabilities_and_each_row_its_own_generator() -> N
     assert fewer == each[:7]
 
 
-@pytest.mark.parametrize("size", [3, 64, 500, 1000])
-@pytest.mark.parametrize("k", [1, 4, 10])
-def test_top_is_a_sort(size: int, k: int) -> None:
-    logits = np.random.default_rng(size).normal(size=(6, size)).astype(np.float32)
-    logits[0, : size // 2] = -np.inf
-    values, places = top(logits, k)
-    assert values.shape == (6, min(k, size))
-    np.testing.assert_array_equal(-np.sort(-values, axis=1), -np.sort(-logits, axis=1)[:, : min(k, size)])
-    np.testing.assert_array_equal(np.take_along_axis(logits, places, 1), values)
+@pytest.mark.parametrize("spoiler", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_are_refused(spoiler: float) -> None:
+    def step(ids: np.ndarray, state: None) -> tuple[np.ndarray, None, None]:
+        return np.where(np.arange(9) == 4, spoiler, np.zeros((len(ids), 9), np.float32)).astype(np.float32), None, None
+
+    with pytest.raises(DataError, match="no numbers"):
+        search(step, lambda state, _: state, None, np.array([3]), Search(beam=2))
 
 
 @pytest.mark.parametrize(

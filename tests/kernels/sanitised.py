@@ -91,10 +91,10 @@ def walk_through(c: Any, rng: Any) -> None:
     for name in core.isas():
         os.environ["ECHOIC_ISA"] = name
         native.isa.cache_clear()
-        for int8 in (False, True)[: 1 + (not c.p.double)]:
+        for products in ("",) if c.p.double else ("", "int8", *["bfloat16"] * native.has_bfloat16()):
             known = c.x[:, 0].copy() if c.p.steps else None
-            layer = c.layer(threads=rng.choice([1, 2, 3]), int8=int8, known=known)
-            check(c, *layer.run(c.x, c.lengths, c.state), allowed=0.2 if int8 else None)
+            layer = c.layer(threads=rng.choice([1, 2, 3]), products=products, known=known)
+            check(c, *layer.run(c.x, c.lengths, c.state), allowed=0.2 if products else None)
             if c.p.batch and c.p.steps and len(c.weights) == 1:
                 stepper, state = layer.stepper(c.p.batch), None
                 for step in range(min(3, c.p.steps)):

@@ -16,8 +16,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from echoic.core.errors import Unavailable
 from echoic.kernels import native, plain
-from echoic.kernels.door import Layer
+from echoic.kernels.door import Layer, Linear, likeliest
 from kernels.door_case import Case, case, check, off
 from kernels.native_calls import Array, Problem, interpreter_is_free
 from kernels.native_reference import FORWARD, HIDDEN
@@ -143,7 +144,7 @@ def test_a_layer_keeps_its_own_weights(on: Any) -> None:
 @pytest.mark.parametrize("kind", native.KINDS)
 def test_a_bad_number_in_one_row_reaches_no_other(kind: str, spoiler: float, int8: bool) -> None:
     c = case(Problem(kind, batch=5, steps=6, features=9, hidden=20, double=False, ragged=False))
-    layer = c.layer(int8=int8)
+    layer = c.layer(products="int8" if int8 else "")
     clean = layer.run(c.x)[0]
     c.x[3, 2, 1] = spoiler
     dirty = layer.run(c.x)[0]
@@ -192,7 +193,7 @@ def test_steps_by_number_are_steps_by_vector(on: Any, kind: str, batch: int, int
     on(isa)
     c = case(Problem(kind, batch=batch, steps=5, features=7, hidden=19, ragged=False, double=not int8))
     known = np.concatenate([c.x[:, step] for step in range(5)])
-    layer = c.layer(int8=int8, known=known)
+    layer = c.layer(products="int8" if int8 else "", known=known)
     mine = theirs = None
     for step in range(5):
         y, mine = layer.step(np.arange(step * batch, (step + 1) * batch), mine)
@@ -358,7 +359,7 @@ def test_what_a_layer_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="two directions"):
         Layer("lstm", weights, case(Problem("lstm", hidden=4)).weights[0])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="float32"):
-        Layer("lstm", weights, int8=True)
+        Layer("lstm", weights, products="int8")
     for threads in (0, -1, 1 << 40):
         with pytest.raises(ValueError, match="threads"):
             c.layer(threads=threads)
@@ -367,7 +368,7 @@ def test_what_a_layer_cannot_be_is_refused() -> None:
     infinite: Any = small(double=False).weights[0]
     infinite["weight_ih"][0, 0] = np.inf
     with pytest.raises(ValueError, match="weight_ih has numbers that are not finite"):
-        Layer("lstm", infinite, int8=True)
+        Layer("lstm", infinite, products="int8")
 
 
 @pytest.mark.parametrize(
@@ -441,7 +442,7 @@ def test_eight_bits_are_the_exact_model_bit_for_bit(on: Any, isa: str, size: int
         )
 
     w, u = numbers(20, size), numbers(20, 20)
-    layer = Layer("rnn_relu", {"weight_ih": w, "weight_hh": u}, int8=True)
+    layer = Layer("rnn_relu", {"weight_ih": w, "weight_hh": u}, products="int8")
     with np.errstate(over="ignore"):
         for _ in range(5):
             x, h = numbers(size), numbers(20)
@@ -459,7 +460,7 @@ def test_the_largest_sums_of_eight_bits_are_exact(on: Any, isa: str) -> None:
     for depth in (1000, 1 << 16):
         for sign in (1, -1):
             weights = {"weight_ih": np.ones((16, depth), np.float32), "weight_hh": np.ones((16, 16), np.float32)}
-            y, _ = Layer("rnn_relu", weights, int8=True).stepper().step(np.full((1, depth), sign, np.float32))
+            y, _ = Layer("rnn_relu", weights, products="int8").stepper().step(np.full((1, depth), sign, np.float32))
             one = np.float32(1) / np.float32(127)
             assert (y == max(0, sign) * np.float32(127 * 127 * depth) * (one * one)).all()
 
@@ -472,9 +473,9 @@ def test_eight_bits_on_the_core_are_those_of_numpy(
     """The gates' functions differ in their last bits, and a rounded q may follow; so one step is near, and many nearly."""
     on(isa)
     c = case(dataclasses.replace(p, double=False), directions)
-    y, last = c.layer(int8=True, threads=threads).run(c.x, c.lengths, c.state)
+    y, last = c.layer(products="int8", threads=threads).run(c.x, c.lengths, c.state)
     on("none")
-    wanted, _ = c.layer(int8=True).run(c.x, c.lengths, c.state)
+    wanted, _ = c.layer(products="int8").run(c.x, c.lengths, c.state)
     assert off(y, wanted) <= (2e-6 if p.steps <= 1 else 2e-2)
     for field in last[0]:
         assert np.isfinite(field).all()
@@ -488,9 +489,9 @@ def test_one_step_in_eight_bits_is_that_of_numpy(on: Any, kind: str, isa: str) -
     c = case(Problem(kind, batch=3, steps=1, features=40, hidden=70, double=False, ragged=False))
     assert c.state is not None
     on("none")
-    wanted, _ = c.layer(int8=True).stepper(3).step(c.x[:, 0], c.state[0])
+    wanted, _ = c.layer(products="int8").stepper(3).step(c.x[:, 0], c.state[0])
     on(isa)
-    layer = c.layer(int8=True)
+    layer = c.layer(products="int8")
     assert layer.kernel.startswith(f"native-{isa}, int8 by ")
     y, _ = layer.stepper(3).step(c.x[:, 0], c.state[0])
     assert off(y, wanted) <= (2e-2 if kind == "gru_before" else 2e-6)  # r * h is quantised after r's last bits differ
@@ -501,7 +502,7 @@ def test_one_step_in_eight_bits_is_that_of_numpy(on: Any, kind: str, isa: str) -
 @pytest.mark.parametrize("kind", native.KINDS)
 def test_eight_bits_are_near_the_float_layer(kind: str) -> None:
     c = case(Problem(kind, batch=4, steps=50, features=64, hidden=128, double=False))
-    y, _ = c.layer(int8=True).run(c.x, c.lengths, c.state)
+    y, _ = c.layer(products="int8").run(c.x, c.lengths, c.state)
     assert 1e-5 < off(y, c.y) < 0.05
 
 
@@ -524,7 +525,9 @@ def test_the_core_serves_silently(core: Any, isa: int) -> None:
         warnings.simplefilter("error")
         layer = small().layer()
     assert layer.kernel == f"native-{core.isas()[isa]}"
-    assert small(double=False).layer(int8=True).kernel == f"native-{core.isas()[isa]}, int8 by {core.int8_name(isa)}"
+    assert (
+        small(double=False).layer(products="int8").kernel == f"native-{core.isas()[isa]}, int8 by {core.int8_name(isa)}"
+    )
 
 
 WITHOUT_TORCH = """
@@ -532,7 +535,7 @@ import sys
 sys.modules["torch"] = None
 import echoic.kernels
 import numpy as np
-from echoic.kernels.door import Layer
+from echoic.kernels.door import Layer, Linear, likeliest
 rng = np.random.default_rng(0)
 layer = Layer("gru_after", {"weight_ih": rng.standard_normal((9, 2)), "weight_hh": rng.standard_normal((9, 3))})
 y, last = layer.run(rng.standard_normal((2, 4, 2)), [4, 1])
@@ -567,3 +570,142 @@ def test_what_plain_quantises_is_a_fixed_point() -> None:
     eight = plain.eight_of(np.array([[-127, 3, 64], [0, 0, 0], [1e-31, 0, -1e-31]], np.float32))
     np.testing.assert_array_equal(eight.values, [[-127, 3, 64], [0, 0, 0], [0, 0, 0]])
     assert eight.scale[0] == 1
+
+
+@pytest.mark.parametrize("isa", [*ISAS, "amx"])
+@pytest.mark.parametrize("kind", native.KINDS)
+def test_a_step_adds_to_the_gates_what_more_says(on: Any, kind: str, isa: str) -> None:
+    """W x in parts: the weights of some inputs, and what the others add, in the gates' order of the weights' rows."""
+    on(isa)
+    c = case(Problem(kind, batch=5, steps=1, features=9, hidden=19, ragged=False, double=False))
+    (weights,) = c.weights
+    assert weights["weight_ih"] is not None
+    assert c.state is not None
+    wanted, last = c.layer().step(c.x[:, 0], c.state[0])
+    part = Layer(kind, {**weights, "weight_ih": weights["weight_ih"][:, :4].copy()}, known=c.x[:, 0, :4].copy())
+    more = c.x[:, 0, 4:] @ weights["weight_ih"][:, 4:].T
+    for x in (c.x[:, 0, :4], np.arange(5)):
+        got, state = part.step(x, c.state[0], more)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+        np.testing.assert_allclose(state[-1], last[-1], atol=1e-5)
+        alone, _ = part.step(x, c.state[0])
+        assert np.abs(alone - wanted).max() > 1e-3, "what was added stays for the next step"
+    with pytest.raises(ValueError, match="more of shape"):
+        part.step(c.x[:, 0, :4], c.state[0], more[:, :-1])
+
+
+# Linear layers, and the likeliest
+
+
+PRODUCTS = [
+    ("avx512", ""),
+    ("avx2", ""),
+    ("portable", ""),
+    ("none", ""),
+    ("amx", "bfloat16"),
+    ("avx512bf16", "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("isa", "products"), PRODUCTS)
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 7, 3), (5, 40, 33), (200, 65, 130), (0, 4, 4), (3, 1, 1)])
+def test_a_linear_layer(on: Any, isa: str, products: Any, rows: int, inputs: int, outputs: int) -> None:
+    on(isa)
+    draw = np.random.default_rng(rows)
+    weight, bias, x = (draw.normal(size=s).astype(np.float32) for s in ((outputs, inputs), outputs, (rows, inputs)))
+    product = x.astype(np.float64) @ weight.T.astype(np.float64)
+    wanted = product + bias
+    allowed = {"atol": 0.02 * np.sqrt(inputs) if products else 1e-4}
+    whole, alone = Linear(weight, bias, products=products), Linear(weight, products=products)
+    np.testing.assert_allclose(whole(x), wanted, **allowed)
+    np.testing.assert_allclose(alone(x[:, None])[:, 0], product, **allowed)
+    weight[:], bias[:] = np.nan, np.nan
+    np.testing.assert_allclose(whole(x), wanted, **allowed)
+
+
+@pytest.mark.parametrize(("isa", "products"), PRODUCTS)
+@pytest.mark.parametrize(("rows", "outputs", "k"), [(1, 7, 3), (40, 700, 12), (600, 33, 5), (2, 3, 9), (0, 4, 1)])
+def test_the_likeliest_of_a_product_are_those_of_its_rows(
+    on: Any, isa: str, products: Any, rows: int, outputs: int, k: int
+) -> None:
+    on(isa)
+    draw = np.random.default_rng(rows)
+    linear = Linear(*(draw.normal(size=s).astype(np.float32) - 9 for s in ((outputs, 20), outputs)), products=products)
+    x = draw.normal(size=(rows, 20)).astype(np.float32)
+    later = linear.later(x)
+    np.testing.assert_array_equal(np.asarray(later), linear(x))
+    np.testing.assert_array_equal(np.asarray(later[[0, 0][:rows]]), linear(x)[[0, 0][:rows]])
+    for one, other in zip(likeliest(later, k), likeliest(linear(x), k), strict=True):
+        np.testing.assert_allclose(np.sort(one), np.sort(other), rtol=1e-6)
+
+
+def test_a_linear_layer_refuses_what_does_not_fit() -> None:
+    weight = np.zeros((3, 4), np.float32)
+    with pytest.raises(ValueError, match="bias of shape"):
+        Linear(weight, np.zeros(4, np.float32))
+    with pytest.raises(TypeError, match="float64"):
+        Linear(weight.astype(np.float64))
+    with pytest.raises(ValueError, match="x of shape"):
+        Linear(weight)(np.zeros((2, 5), np.float32))
+    with pytest.raises(ValueError, match="int8"):
+        Linear(weight, products="int8")
+    with pytest.raises(ValueError, match="wanted one of '', 'bfloat16', 'int8'"):
+        Linear(weight, products="int4")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("size", [3, 64, 500, 1000])
+@pytest.mark.parametrize("k", [1, 4, 10])
+def test_the_likeliest_are_those_of_a_sort(on: Any, size: int, k: int, isa: str) -> None:
+    on(isa)
+    logits = np.random.default_rng(size).normal(size=(6, size)).astype(np.float32)
+    logits[0, : size // 2] = -np.inf
+    logits[1] = logits[1, 0]
+    logits[2] = np.sort(logits[2])
+    values, places, norms = likeliest(logits, k)
+    assert values.shape == places.shape == (6, min(k, size))
+    np.testing.assert_array_equal(-np.sort(-values, axis=1), -np.sort(-logits, axis=1)[:, : min(k, size)])
+    np.testing.assert_array_equal(np.take_along_axis(logits, places, 1), values)
+    assert all(len(set(row)) == len(row) for row in places.tolist())
+    np.testing.assert_allclose(norms, np.log(np.exp(logits.astype(np.float64)).sum(1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", [0, 65, 199])
+def test_what_is_no_number_is_told_by_the_sum(on: Any, place: int, isa: str) -> None:
+    on(isa)
+    logits = np.zeros((4, 200), np.float32)
+    logits[1, place], logits[2, place], logits[3] = np.nan, np.inf, -np.inf
+    assert np.isfinite(likeliest(logits, 3)[2]).tolist() == [True, False, False, False]
+
+
+# Products of bfloat16
+
+
+@pytest.mark.parametrize("isa", ["amx", "avx512bf16"])
+@pytest.mark.parametrize("kind", native.KINDS)
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_products_of_bfloat16_are_the_time_loop_but_for_rounding(on: Any, kind: str, rows: int, isa: str) -> None:
+    on(isa)
+    c = case(Problem(kind, batch=rows, steps=9, features=33, hidden=70, double=False, bias=True))
+    layer = c.layer(products="bfloat16", known=c.x[:, 0].copy())
+    assert layer.kernel == f"native-{isa}, products of bfloat16"
+    y, last = layer.run(c.x, c.lengths, c.state)
+    check(c, y, last, allowed=0.1)
+    assert c.lengths is None or rows == 1 or np.abs(y - c.layer().run(c.x, c.lengths, c.state)[0]).max() > 1e-5
+    assert c.state is not None
+    one, _ = layer.run(c.x[:, :1], None, c.state)
+    for x in (c.x[:, 0], np.arange(rows)):
+        stepped, _ = layer.step(x, c.state[0])
+        np.testing.assert_allclose(stepped, one[:, 0], atol=1e-6)
+
+
+def test_bfloat16_is_refused_where_there_is_none(on: Any) -> None:
+    c = case(Problem("lstm", batch=2, double=False))
+    for isa, why in (("avx2", "native-avx2 has no instruction for its products"), ("none", "ECHOIC_ISA=none")):
+        on(isa)
+        with pytest.raises(Unavailable, match=f"bfloat16: {why}"):
+            c.layer(products="bfloat16")
+    on("none")
+    with pytest.raises(Unavailable, match="bfloat16"):
+        Linear(np.zeros((2, 2), np.float32), products="bfloat16")

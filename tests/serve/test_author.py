@@ -70,7 +70,7 @@ def test_the_same_text_from_the_same_seed(
 
 
 def test_eight_bits_write_too(tmp_path: Path) -> None:
-    model, author = both(tmp_path, int8=True)
+    model, author = both(tmp_path, products="int8")
     ids = np.array([[2, 5, 6, 7]])
     want, found = model.task.step(model.network)(ids, None)[0], author.network.step(ids, None)[0]
     assert 0 < np.abs(want - found).max() < 0.15 * np.abs(want).max()

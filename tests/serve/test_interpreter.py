@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from echoic.core import bundle
 from echoic.core.errors import BundleError, DataError, UsageError
+from echoic.kernels import native
 from echoic.serve.interpreter import open_interpreter
 from echoic.serve.opening import NeedsTorch
 from echoic.serve.seq2seq import take
@@ -85,12 +87,25 @@ def test_one_by_one_is_all_at_once(tmp_path: Path) -> None:
     assert interpreter.predict(["  "])[0].translation == ""
 
 
-def test_eight_bits_answer_much_the_same(tmp_path: Path) -> None:
+def test_threads_that_search_for_texts_of_their_own_answer_as_one_does(tmp_path: Path) -> None:
     translator().save(tmp_path / "bundle")
-    exact, rounded = open_interpreter(tmp_path / "bundle"), open_interpreter(tmp_path / "bundle", int8=True)
+    one, three = (open_interpreter(tmp_path / "bundle", threads=n) for n in (1, 3))
+    for options in ({}, {"beam_size": 3, "n_best": 2}, {"temperature": 0.9, "seed": 3}):
+        wanted, got = one.predict(TEXTS, **options), three.predict(TEXTS, **options)
+        assert [r.translations or r.translation for r in got] == [r.translations or r.translation for r in wanted]
+    with pytest.raises(DataError, match="text 2: 400 tokens"):
+        three.predict(["ein", " ".join(["ein"] * 400)])
+
+
+@pytest.mark.parametrize("products", ["int8", "bfloat16"])
+def test_rounded_products_answer_much_the_same(products: Any, tmp_path: Path) -> None:
+    if products == "bfloat16" and not native.has_bfloat16():
+        pytest.skip("this processor multiplies no bfloat16")
+    translator().save(tmp_path / "bundle")
+    exact, rounded = open_interpreter(tmp_path / "bundle"), open_interpreter(tmp_path / "bundle", products=products)
     sources = list(exact.sides.text.encode(TEXTS))
     ids = np.full(len(sources), 2)
-    one, other = (each.network.step(ids, each.network.begin(sources))[0] for each in (exact, rounded))
+    one, other = (np.asarray(each.network.step(ids, each.network.begin(sources))[0]) for each in (exact, rounded))
     assert 0 < np.abs(one - other).max() < 0.1
 
 

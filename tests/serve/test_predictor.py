@@ -106,7 +106,7 @@ def test_every_option(option: str, tmp_path: Path, kernel: str) -> None:
 def test_eight_bits_are_near(cell: str, tmp_path: Path, kernel: str) -> None:
     model = make(*CELLS[cell], "model.layers=2", "model.batch_norm=true", ngrams=False)
     place, given = saved(model, tmp_path / "b"), texts(20)
-    exact, eight = open_predictor(place), open_predictor(place, int8=True)
+    exact, eight = open_predictor(place), open_predictor(place, products="int8")
     assert ("int8" in eight.kernel[0]) == (kernel == "core")
     want, found = exact.logits(given), eight.logits(given)
     assert 0 < np.abs(found - want).max() <= 0.15 * np.abs(want).max()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echoic.cli.evaluate import open_model
-from echoic.cli.options import Int8, RunFolder, Talk, verb
+from echoic.cli.options import Precision, RunFolder, Talk, verb
 from echoic.cli.output import hint, listener, say, say_json, write
 from echoic.cli.predict import record_dict
 from echoic.core.errors import DataError, UsageError, show
@@ -19,6 +19,7 @@ from echoic.decode import prompts
 
 if TYPE_CHECKING:
     from echoic.decode.writer import Writer
+    from echoic.kernels.door import Products
     from echoic.prepare.text import TextPreparer
 
 TURNING = "\u202a\u202b\u202d\u202e\u2066\u2067\u2068"
@@ -29,6 +30,7 @@ TURNING = "\u202a\u202b\u202d\u202e\u2066\u2067\u2068"
 def generate(
     run: RunFolder,
     talk: Talk,
+    precision: Precision,
     prompt: Annotated[str, typer.Option("--prompt", help="What is gone on from; all of it is read first.")] = "",
     length: Annotated[int, typer.Option(min=0, help="Tokens to write, as the model counts them.")] = 200,
     temperature: Annotated[float, typer.Option(help="Below 1 safer, above 1 wilder; 0: always the likeliest.")] = 1.0,
@@ -43,7 +45,6 @@ def generate(
     beam: Annotated[int, typer.Option(min=0, help="Search for the likeliest text, N hypotheses wide; 0: draw.")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="Several continuations of the same prompt.")] = 1,
     stream: Annotated[bool, typer.Option("--stream", help="Print while it is written.")] = False,
-    int8: Int8 = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
     """Let a language model write on from a prompt.
@@ -53,7 +54,7 @@ def generate(
     if stream and (talk.json or samples > 1 or beam):
         raise UsageError("--stream prints one text as it grows; leave out --json, --samples and --beam")
     _whole(prompt)
-    text, writer = open_writing(run, device, listener(talk.quiet), int8)
+    text, writer = open_writing(run, device, listener(talk.quiet), precision.products)
     asked: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
@@ -91,16 +92,16 @@ def _whole(prompt: str) -> None:
 
 
 def open_writing(
-    run: str, device: str | None, said: Callable[[str], None], int8: bool = False
+    run: str, device: str | None, said: Callable[[str], None], products: Products = ""
 ) -> tuple[TextPreparer, Callable[..., Writer]]:
     """(a language model's tokens, what makes a writer of a prompt): without torch, or where that cannot be, or
-    another device than the CPU is named, in torch. Raises UsageError for another model, and for `int8` in torch."""
+    another device than the CPU is named, in torch. Raises UsageError for another model, and for `products` in torch."""
     from echoic.serve.author import open_author
     from echoic.serve.opening import NeedsTorch
 
     if device in (None, "cpu"):
         try:
-            author = open_author(run, int8=int8)
+            author = open_author(run, products=products)
         except NeedsTorch as why:
             reason = why.reason
         else:
@@ -113,8 +114,8 @@ def open_writing(
     model = open_model(run, device)
     if not model.task.streams:
         raise UsageError(f"{show(run, 200)}: does {model.config.task.kind}; only a language model generates")
-    if int8:
-        raise UsageError(f"--int8: {reason} runs in torch alone, in float32")
+    if products:
+        raise UsageError(f"--{products}: {reason} runs in torch alone, in float32")
     if device is None:
         said(f"{reason} runs in torch alone, so torch answers")
     return model.task.text, partial(model.task.writer, model.network)

@@ -11,11 +11,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from echoic.core.config import Config, DataConfig, check
+from echoic.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from echoic.kernels.door import Products
 
 Option, Argument = typer.Option, typer.Argument
 
@@ -23,7 +27,6 @@ DataFile = Annotated[
     str, Argument(metavar="DATA", help="csv, tsv, jsonl, parquet or txt, plain or compressed; - reads stdin.")
 ]
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run folder, or a bundle.")]
-Int8 = Annotated[bool, Option("--int8", help="Weights of eight bits: one text sooner, and a little otherwise.")]
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,25 @@ class Reading:
         """`data` with the given options in their places; a named label takes the place of soft labels."""
         hard = {"soft_labels": ()} if self.label else {}
         return check(DataConfig, data.model_dump() | hard | self.values(), "the options")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How exactly the network multiplies."""
+
+    int8: Annotated[bool, Option("--int8", help="Weights of eight bits: one text sooner, and a little otherwise.")] = (
+        False
+    )
+    bfloat16: Annotated[
+        bool, Option("--bfloat16", help="Products of bfloat16, where the processor can: many texts sooner.")
+    ] = False
+
+    @property
+    def products(self) -> Products:
+        """Raises UsageError for both."""
+        if self.int8 and self.bfloat16:
+            raise UsageError("--int8 and --bfloat16: one of them")
+        return "int8" if self.int8 else "bfloat16" if self.bfloat16 else ""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import typer
 from pydantic import BaseModel
 
 from echoic.cli.evaluate import open_model
-from echoic.cli.options import Int8, Reading, RunFolder, Talk, verb
+from echoic.cli.options import Precision, Reading, RunFolder, Talk, verb
 from echoic.cli.output import hint, listener, say, say_json, to_json
 from echoic.core import durable
 from echoic.core.errors import CannotCreate, DataError, UsageError, show
 
 if TYPE_CHECKING:
+    from echoic.kernels.door import Products
     from echoic.model import Model
     from echoic.serve.interpreter import Interpreter
     from echoic.serve.predictor import Predictor
@@ -35,6 +36,7 @@ def predict(
     run: RunFolder,
     reading: Reading,
     talk: Talk,
+    precision: Precision,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to answer.")] = None,
     input: Annotated[
         str | None, typer.Option("--input", metavar="FILE", help="A file of texts; - reads stdin.")
@@ -48,7 +50,6 @@ def predict(
     ] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="A translator keeps this many hypotheses; 1: greedy.")] = None,
     n_best: Annotated[int | None, typer.Option(min=1, help="A translator gives this many answers.")] = None,
-    int8: Int8 = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
     """Ask a model: one answer for every text.
@@ -60,7 +61,7 @@ def predict(
         _creatable(output, input, force)
     for number, text in enumerate(texts or [], 1):
         whole(text, number)
-    model = open_answering(run, device, listener(talk.quiet), int8)
+    model = open_answering(run, device, listener(talk.quiet), precision.products)
     options = _options(model, {"min_confidence": min_confidence}, {"beam_size": beam, "n_best": n_best})
     if input is None:
         _show([record_dict(r) for r in _heard(model.predict(texts or [], **options), talk.quiet)], talk.json)
@@ -81,10 +82,10 @@ def predict(
 
 
 def open_answering(
-    run: str, device: str | None, said: Callable[[str], None], int8: bool = False
+    run: str, device: str | None, said: Callable[[str], None], products: Products = ""
 ) -> Predictor | Interpreter | Model:
     """What answers: the predictor or the interpreter, which start without torch, or where they cannot, or another
-    device than the CPU is named, the model in torch. Raises UsageError for `int8` in torch."""
+    device than the CPU is named, the model in torch. Raises UsageError for `products` in torch."""
     from echoic.serve.opening import NeedsTorch, opened_at
 
     if device in (None, "cpu"):
@@ -94,23 +95,28 @@ def open_answering(
                 if config.task.kind == "translate":
                     from echoic.serve.interpreter import interpreter_of
 
-                    predictor = interpreter_of(opened, config, int8=int8)
+                    predictor = interpreter_of(opened, config, threads=_cores(), products=products)
                 else:
                     from echoic.serve.predictor import predictor_of
 
-                    predictor = predictor_of(opened, config, int8=int8)
+                    predictor = predictor_of(opened, config, products=products)
         except NeedsTorch as why:
-            if int8:
-                raise UsageError(f"--int8: {why.reason} runs in torch alone, in float32") from None
+            if products:
+                raise UsageError(f"--{products}: {why.reason} runs in torch alone, in float32") from None
             said(f"{why.reason} runs in torch alone, so torch answers")
         else:
             kernel, why_numpy = predictor.kernel
             if kernel == "numpy":
                 said(f"NumPy computes the recurrence, slowly: {why_numpy}")
             return predictor
-    if int8:
-        raise UsageError(f"--int8 is for the CPU, not for --device {show(device)}")
+    if products:
+        raise UsageError(f"--{products} is for the CPU, not for --device {show(device)}")
     return open_model(run, device)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _options(

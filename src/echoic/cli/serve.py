@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from echoic.cli.options import Int8, Talk, verb
+from echoic.cli.options import Precision, Talk, verb
 from echoic.cli.output import hint, listener, say_json
 
 
@@ -16,6 +16,7 @@ from echoic.cli.output import hint, listener, say_json
 def serve(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders or bundles, or NAME=RUN.")],
     talk: Talk,
+    precision: Precision,
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine it wants a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port, which is printed.")] = 8000,
     token_file: Annotated[
@@ -25,7 +26,6 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="Another name this server is asked for by; repeatable.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of a batch.")] = 1,
-    int8: Int8 = False,
 ) -> None:
     """Serve models over HTTP, with a page to try them.
 
@@ -36,7 +36,7 @@ def serve(
     from echoic.serve.running import token_of
 
     token = token_of(token_file, os.environ.get("ECHOIC_TOKEN"))
-    models = Models(named(runs), threads, int8)
+    models = Models(named(runs), threads, precision.products)
     said = listener(talk.quiet)
     run(
         models,

@@ -20,22 +20,25 @@ tokens, a forced prefix, no repeated n-gram) take continuations away and leave l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from echoic.core.errors import UsageError, show
+from echoic.core.errors import DataError, UsageError, show
 from echoic.core.types import EMPTY
 from echoic.decode.sampling import How, State, choose, softmax
+from echoic.kernels.door import Product, likeliest
 
-Step = Callable[[np.ndarray, State], tuple[np.ndarray, np.ndarray | None, State]]
-"""(ids (N,) int64, the state before them) -> (logits (N, V) of what comes next, attention (N, S) or None, the state)."""
+Logits = np.ndarray | Product
+"""(N, V) float32, perhaps not multiplied yet."""
+
+Step = Callable[[np.ndarray, State], tuple[Logits, np.ndarray | None, State]]
+"""(ids (N,) int64, the state before them) -> (what comes next, attention (N, S) or None, the state)."""
+
+NO_NUMBERS = "the model's answers are no numbers; its training diverged, or it is damaged"
 
 Take = Callable[[State, np.ndarray], State]
 """(state, places (M,) int64) -> the state of those hypotheses, in that order."""
-
-BLOCK = 64
-"""Logits are looked through in blocks of so many; changes speed, no answer."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,14 @@ class _Alive:
     attended: np.ndarray | None = None
     """(N, S) the sum of the attention so far."""
 
+    def of(self, which: np.ndarray) -> _Alive:
+        return _Alive(
+            self.row[which],
+            self.ids[which],
+            self.log_p[which],
+            None if self.attended is None else self.attended[which],
+        )
+
 
 def search(
     step: Step,
@@ -103,7 +114,7 @@ def search(
     how: Search,
     prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Found]]:
-    """For each row up to `beam` sequences, the best first.
+    """For each row up to `beam` sequences, the best first. Raises DataError where logits are no numbers.
 
     state: of the R rows, before the beginning is read. limits (R,): tokens that are written at most, the
     end not counted. prefixes: what each row's sequences must begin with.
@@ -117,29 +128,39 @@ def search(
             alive.attended = attention if alive.attended is None else alive.attended + attention
         place, token, log_p = _best(logits, alive, how, limits, prefixes)
         places, tokens, scores = _sort_out(alive, place, token, log_p, found, how, limits)
-        alive = _Alive(
-            alive.row[places],
-            np.concatenate([alive.ids[places], tokens[:, None]], 1),
-            scores,
-            None if alive.attended is None else alive.attended[places],
-        )
+        alive = replace(alive.of(places), log_p=scores)
+        alive.ids = np.concatenate([alive.ids, tokens[:, None]], 1)
         if len(places):
             state = take(state, places)
     return [sorted(each, key=lambda one: -one.score)[: how.beam] for each in found]
 
 
 def _best(
-    logits: np.ndarray, alive: _Alive, how: Search, limits: np.ndarray, prefixes: Sequence[Sequence[int]] | None
+    logits: Logits, alive: _Alive, how: Search, limits: np.ndarray, prefixes: Sequence[Sequence[int]] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(M,) candidates: the place of the hypothesis each goes on from, its token, its log p; of every hypothesis
-    the best 2 `beam` that are allowed."""
-    least = logits.max(1, keepdims=True)
-    norm = (least + np.log(np.exp(logits - least).sum(1, keepdims=True)))[:, 0]
-    allowed = _constrained(logits, alive, how, limits, prefixes)
-    values, tokens = top(allowed, 2 * how.beam)
+    the best 2 `beam` that are allowed, or a few more."""
+    never = list(how.forbidden)
+    values, tokens, norm = likeliest(logits, 2 * how.beam + len(never))
+    if not np.isfinite(norm).all():
+        raise DataError(NO_NUMBERS)
+    values[np.isin(tokens, never)] = -np.inf
+    held = _held(alive, how, limits, prefixes)
+    if held.any():
+        allowed = _constrained(np.asarray(logits[held]), alive.of(held), how, limits, prefixes)
+        values[held], tokens[held], _ = likeliest(allowed, values.shape[1])
     log_p = alive.log_p[:, None] + (values.astype(np.float64) - norm[:, None])
     place, column = np.nonzero(np.isfinite(log_p))
     return place, tokens[place, column], log_p[place, column]
+
+
+def _held(alive: _Alive, how: Search, limits: np.ndarray, prefixes: Sequence[Sequence[int]] | None) -> np.ndarray:
+    """(N,) which hypotheses have more tokens taken away than the forbidden ones."""
+    t = alive.ids.shape[1] - 1
+    held = (limits[alive.row] <= t) | (0 < how.no_repeat <= t)
+    if prefixes is not None:
+        held |= np.array([len(each) > t for each in prefixes])[alive.row]
+    return np.asarray(held)
 
 
 def _constrained(
@@ -216,29 +237,6 @@ def ranked(log_p: float, length: int, attended: np.ndarray | None, how: Search) 
     return float(score)
 
 
-def top(logits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, V) -> the k largest of each row and their places, (N, min(k, V)) each, in no order.
-
-    The k largest stand in the k blocks with the largest maxima, so most of a row is read once. A block's members lie
-    apart, so that maxima are taken of whole lines."""
-    rows, size = logits.shape
-    blocks = -(-size // BLOCK)
-    if k >= blocks:
-        k = min(k, size)
-        places = np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < size else np.tile(np.arange(size), (rows, 1))
-        return np.take_along_axis(logits, places, 1), places
-    if size < blocks * BLOCK:
-        padded = np.full((rows, blocks * BLOCK), -np.inf, logits.dtype)
-        padded[:, :size] = logits
-        logits = padded
-    largest = logits.reshape(rows, BLOCK, blocks).max(1)
-    chosen = np.argpartition(-largest, k - 1, axis=1)[:, :k]
-    among = (chosen[:, :, None] + blocks * np.arange(BLOCK)).reshape(rows, k * BLOCK)
-    values = np.take_along_axis(logits, among, 1)
-    inside = np.argpartition(-values, k - 1, axis=1)[:, :k]
-    return np.take_along_axis(values, inside, 1), np.take_along_axis(among, inside, 1)
-
-
 def draw(
     step: Step,
     take: Take,
@@ -254,10 +252,13 @@ def draw(
     alive = _Alive(np.arange(len(limits)), np.full((len(limits), 1), how.begin, np.int64), np.zeros(len(limits)))
     found: list[list[Found]] = [[] for _ in limits]
     while len(alive.row):
-        logits, _, state = step(alive.ids[:, -1], state)
+        told, _, state = step(alive.ids[:, -1], state)
+        logits = np.asarray(told)
         allowed = _constrained(logits, alive, how, limits, prefixes)
         token = choose(allowed, np.zeros((1, 1), bool), chance, [draws[row] for row in alive.row])
         log_p = alive.log_p + np.log(softmax(logits.astype(np.float64))[np.arange(len(token)), token])
+        if not np.isfinite(log_p).all():
+            raise DataError(NO_NUMBERS)
         for i in np.flatnonzero(token == how.end):
             found[alive.row[i]].append(_finished(alive, int(i), float(log_p[i]), how, limits))
         on = np.flatnonzero(token != how.end)

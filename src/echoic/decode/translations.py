@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -25,7 +26,7 @@ from echoic.decode.sampling import How, State, generators
 from echoic.prepare.text import TextPreparer
 
 FILE, TARGET = "translate.json", "target."
-ALIVE, SCORED = 320, 1 << 16
+ALIVE, SCORED = 320, 1 << 15
 """Hypotheses in a step of the search, and pairs of one and a source token, at most; change speed and memory, no answer."""
 
 
@@ -111,6 +112,8 @@ class Decoder(NamedTuple):
     step: beam.Step
     take: beam.Take
     attends: bool
+    threads: int = 1
+    """Batches that are searched at once: for a network whose calls take one thread each."""
 
 
 def translate(
@@ -165,10 +168,11 @@ def translate(
     found: list[list[beam.Found]] = [[] for _ in rows]
     asked = [i for i, text in enumerate(inputs) if text.strip()]
     lengths = np.array([len(rows[i]) for i in asked], np.int64)
-    for index in buckets.plan(lengths, max(1, ALIVE // how.beam), max(1, SCORED // how.beam)):
+
+    def search(index: np.ndarray) -> None:
         chosen = [asked[i] for i in index]
         state, most = decoder.begin([rows[i] for i in chosen]), np.array([limits[i] for i in chosen])
-        prefixes = [start] * len(chosen)
+        prefixes = [start] * len(chosen) if start else None
         if drawn is None:
             each = beam.search(decoder.step, decoder.take, state, most, how, prefixes)
         else:
@@ -176,4 +180,9 @@ def translate(
             each = beam.draw(decoder.step, decoder.take, state, most, how, drawn, mine, prefixes)
         for i, sequences in zip(chosen, each, strict=True):
             found[i] = sequences[:n_best]
+
+    together = min(max(1, ALIVE // how.beam), max(1, math.ceil(len(asked) / decoder.threads)))
+    batches = buckets.plan(lengths, together, max(1, SCORED // how.beam))
+    with ThreadPoolExecutor(decoder.threads) as threads:
+        list((map if decoder.threads == 1 else threads.map)(search, batches))
     return [sides.record(text, sequences, n_best) for text, sequences in zip(inputs, found, strict=True)]

@@ -107,7 +107,7 @@ class Writer:
             logits = self.thread.logits[:1] if before is None else None
             if logits is None:
                 logits, state = self.step(ids[:, None], state)
-            logits = np.array(logits, np.float64)
+            logits = np.array(logits, np.float32)
             logits[:, never] = -np.inf
             if written == tokens:  # it is cut here, which costs nothing
                 logits[:] = -np.inf

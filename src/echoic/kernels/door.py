@@ -6,8 +6,12 @@
     stepper = layer.stepper()                   the same in place, for who counts microseconds
 
 `kernel` and `why` say what computes: the native core, or, where there is none, NumPy (plain.py), which is
-slow and is warned of. With int8=True weights and vectors are quantised to eight bits (plain.py says how),
-which reads a quarter of the memory; the gates' functions stay in float32.
+slow and is warned of. `products` says what is multiplied: the weights' own numbers (""), "bfloat16", which is faster for
+many rows where the processor has instructions for it, or "int8": weights and vectors quantised to eight bits (plain.py says
+how), which reads a quarter of the memory. Sums and the gates' functions stay in float32.
+
+    linear = Linear(weight, bias)               x W^T + b of rows, the weights packed once
+    values, places, norms = likeliest(logits, k)    of each row the k largest, and log sum exp
 """
 
 from __future__ import annotations
@@ -16,10 +20,13 @@ import operator
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from echoic.core.errors import Unavailable
 from echoic.kernels import native, plain
 from echoic.kernels.plain import Array, State
 
@@ -30,6 +37,8 @@ LARGEST_DEPTH = 1 << 16
 LARGEST_BATCH, MOST_THREADS = 1 << 16, 1 << 10
 """Rows of a stepper; threads of a call."""
 
+Products = Literal["", "bfloat16", "int8"]
+
 
 class Layer:
     """A recurrent layer in one direction or both. Many threads may run it at once.
@@ -38,7 +47,7 @@ class Layer:
     weights: "weight_ih" (G*H, D) and "weight_hh" (G*H, H); perhaps "bias_ih" and "bias_hh" (G*H,), and an
         LSTM's peepholes "weight_pi", "weight_pf", "weight_po" (H,); all float32 or all float64. Copied.
     backwards: those of the direction that reads each row from its last valid step; None: one direction.
-    int8: eight bits, of float32 weights alone.
+    products: what is multiplied; other numbers than the weights' own are for float32 weights alone.
     threads: at most so many work at a call. More than one meet at every step of a sequence, which is slow where
         other work keeps a core busy: so one, unless somebody who knows says more.
     known: (N, D), inputs that come again and again, as the vectors of a small vocabulary do. What they add to the
@@ -51,30 +60,33 @@ class Layer:
         weights: Mapping[str, Array],
         backwards: Mapping[str, Array] | None = None,
         *,
-        int8: bool = False,
+        products: Products = "",
         threads: int = 1,
         known: Array | None = None,
     ) -> None:
         """Raises TypeError or ValueError where weights are not those of such a layer, ConfigError for a
-        wrong ECHOIC_ISA."""
+        wrong ECHOIC_ISA, Unavailable for bfloat16 where the processor or the core lacks it."""
         if kind not in native.KINDS:
             raise ValueError(f"kind {kind!r}, wanted one of {', '.join(native.KINDS)}")
         self.kind, self.threads = kind, operator.index(threads)
         if not 1 <= self.threads <= MOST_THREADS:
             raise ValueError(f"threads={threads}, wanted 1 to {MOST_THREADS}")
-        checked = [_check_weights(kind, each, int8) for each in (weights, backwards) if each is not None]
+        _require(products)
+        checked = [_check_weights(kind, each, products) for each in (weights, backwards) if each is not None]
         self.dtype, self.features, self.hidden = (checked[0][name] for name in ("dtype", "features", "hidden"))
         for each in checked[1:]:
             if (each["dtype"], each["features"], each["hidden"]) != (self.dtype, self.features, self.hidden):
                 raise ValueError("the two directions differ in their sizes or dtype")
         why_not = native.why_not()
         if why_not is None:
-            self.kernel, self.why = _kernel(int8), "the native core computes this cell"
+            self.kernel, self.why = _kernel(products), "the native core computes this cell"
         else:
             self.kernel, self.why = "numpy", why_not
             warnings.warn(f"NumPy computes this layer, slowly: {why_not}", RuntimeWarning, stacklevel=2)
-        make: Any = _Native if why_not is None else plain.Predictor
+        make: Any = partial(_Native, products=products) if why_not is None else plain.Predictor
         self._predictors = [make(kind, each, reverse) for each, reverse in zip(checked, (False, True), strict=False)]
+        self.gates = native.GATES[native.KINDS.index(kind)] * self.hidden
+        """G*H"""
         self.knows = 0 if known is None else len(known)
         if known is not None:
             for each in self._predictors:
@@ -100,17 +112,17 @@ class Layer:
         y = done[0][0] if len(done) == 1 else np.concatenate([each for each, _ in done], axis=2)
         return y, [last for _, last in done]
 
-    def step(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+    def step(self, x: Array, state: State | None = None, more: Array | None = None) -> tuple[Array, State]:
         """One step of a layer in one direction: x (B, D), or (B,) int64 numbers of the `known` inputs; state (h,) or
-        (h, c), (B, H) each, None: zeros -> (y (B, H), the state after), as `Stepper.step`. On one thread, whatever
-        `threads` says.
+        (h, c), (B, H) each, None: zeros -> (y (B, H), the state after), as `Stepper.step`. `more` (B, G*H) is added to
+        the gates beside W x. On one thread, whatever `threads` says.
 
         Raises TypeError for another dtype, ValueError for another shape, IndexError for a number that is none."""
         batch = len(x)
         if getattr(self._here, "batch", None) != batch:
             self._here.batch, self._here.stepper = batch, self.stepper(batch)
         stepper: Stepper = self._here.stepper
-        return stepper.step(x, state)
+        return stepper.step(x, state, more)
 
     def stepper(self, batch: int = 1) -> Stepper:
         """For `batch` rows, which take their steps together."""
@@ -118,7 +130,7 @@ class Layer:
             raise ValueError("a layer that reads in both directions has no next step")
         if not 1 <= operator.index(batch) <= LARGEST_BATCH:
             raise ValueError(f"batch={batch}, wanted 1 to {LARGEST_BATCH}")
-        return Stepper(self._predictors[0].stepper(operator.index(batch)))
+        return Stepper(self._predictors[0].stepper(operator.index(batch)), self.gates)
 
     def _check_states(self, state: Sequence[State] | None, batch: int) -> Sequence[State | None]:
         if state is None:
@@ -136,12 +148,13 @@ class Stepper:
 
     h is the output too. One caller at a time."""
 
-    def __init__(self, made: Any) -> None:
+    def __init__(self, made: Any, gates: int) -> None:
+        self._gates = gates
         self._x: Array = made.x
         self._h: Array = made.h
         self._c: Array | None = made.c
         self._ids: Array = made.ids
-        self._advance, self._advance_known = made.step, made.step_known
+        self._add, self._advance, self._advance_known = made.add, made.step, made.step_known
 
     @property
     def x(self) -> Array:
@@ -164,9 +177,9 @@ class Stepper:
         fastest call there is."""
         return self._advance
 
-    def step(self, x: Array, state: State | None = None) -> tuple[Array, State]:
+    def step(self, x: Array, state: State | None = None, more: Array | None = None) -> tuple[Array, State]:
         """x (B, D) or (B,) numbers of known inputs, state (h,) or (h, c), None: zeros -> (y (B, H), the state after),
-        new arrays; y is the state's h. Raises TypeError for another dtype, ValueError for another shape and
+        new arrays; y is the state's h. more (B, G*H): added to the gates. Raises TypeError for another dtype, ValueError for another shape and
         IndexError for a number that is none."""
         h, c = self._h, self._c
         numbers = getattr(x, "ndim", 2) == 1
@@ -184,6 +197,9 @@ class Stepper:
             _put(h, state[0], "h")
             if c is not None:
                 _put(c, state[1], "c")
+        if more is not None:
+            more = _dense(more, "more", h.dtype, (len(h), self._gates))
+            self._add(more)
         if numbers:
             self._advance_known()
         else:
@@ -195,7 +211,7 @@ class Stepper:
 class _Native:
     """One direction on the core, which keeps the packed weights; `plain.Predictor` has the same two methods."""
 
-    def __init__(self, kind: str, weights: dict[str, Any], reverse: bool) -> None:
+    def __init__(self, kind: str, weights: dict[str, Any], reverse: bool, products: Products) -> None:
         core: Any = native.core()
         number, self.dtype = native.KINDS.index(kind), weights["dtype"]
         self.features, self.hidden, self.memory = weights["features"], weights["hidden"], native.has_memory(number)
@@ -207,6 +223,7 @@ class _Native:
             self.core = core.predict_int8(*about, [*(_address(m.values) for m in matrices), *others], scales)
         else:
             make = core.predict_double if self.dtype == np.float64 else core.predict_float
+            make = core.predict_bfloat16 if products == "bfloat16" else make
             self.core = make(*about, [*map(_address, matrices), *others])
 
     def run(self, x: Array, lengths: Array | None, state: State | None, threads: int) -> tuple[Array, State]:
@@ -225,9 +242,86 @@ class _Native:
         return self.core.stepper(batch)
 
 
-def _kernel(int8: bool) -> str:
+class Linear:
+    """x W^T + b. weight (R, K), bias (R,), float32 each; copied. Many threads may ask it at once.
+
+    Raises as `Layer` does; `products` is "" or "bfloat16"."""
+
+    def __init__(self, weight: Array, bias: Array | None = None, *, products: Products = "") -> None:
+        _require(products)
+        if products == "int8":
+            raise ValueError("products='int8': of a recurrence alone")
+        weight = _dense(weight, "weight", np.dtype(np.float32), (None, None))
+        bias = None if bias is None else _dense(bias, "bias", weight.dtype, (len(weight),))
+        self.outputs, self.inputs = weight.shape
+        self._plain = None if native.why_not() is None else (weight.copy(), 0 if bias is None else bias.copy())
+        if self._plain is None:
+            core: Any = native.core()
+            places = _address(weight), _address(bias)
+            self._core = core.linear(native.isa(), products == "bfloat16", self.inputs, self.outputs, *places)
+
+    def __call__(self, x: Array) -> Array:
+        """(..., K) float32 -> (..., R). Raises TypeError for another dtype, ValueError for another shape."""
+        rows: Array = _dense(x.reshape(-1, x.shape[-1]), "x", np.dtype(np.float32), (None, self.inputs))
+        if self._plain is None:
+            out: Array = np.empty((len(rows), self.outputs), np.float32)
+            self._core.run(len(rows), _address(rows), _address(out))
+        else:
+            out = rows @ self._plain[0].T + self._plain[1]
+        return out.reshape(*x.shape[:-1], self.outputs)
+
+    def later(self, x: Array) -> Product:
+        """The same of x (N, K), multiplied when it is wanted."""
+        return Product(self, _dense(x, "x", np.dtype(np.float32), (None, self.inputs)))
+
+
+@dataclass(frozen=True)
+class Product:
+    """Rows of `linear(x)` (N, R) that are not multiplied yet, and need not be written down to find the likeliest."""
+
+    linear: Linear
+    x: Array
+    """(N, K)"""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self.linear(self.x), dtype)
+
+    def __getitem__(self, rows: Array) -> Product:
+        return Product(self.linear, self.x[rows])
+
+
+def likeliest(logits: Array | Product, k: int) -> tuple[Array, Array, Array]:
+    """(N, V) float32 -> the k largest numbers of each row (N, min(k, V)), in no order, their places int64, and log sum
+    exp (N,), which is no number where one of the row is none or all are -inf."""
+    if native.why_not() is not None:
+        return plain.likeliest(np.asarray(logits), k)
+    if isinstance(logits, Product):
+        rows, size, given = len(logits.x), logits.linear.outputs, logits.x
+    else:
+        given = _dense(logits, "logits", np.dtype(np.float32), (None, None))
+        rows, size = given.shape
+    k, core = min(k, size), native.core()
+    values, places = np.empty((rows, k), np.float32), np.empty((rows, k), np.int64)
+    norms = np.empty(rows, np.float32)
+    where = [*map(_address, (given, values, places, norms))]
+    if isinstance(logits, Product):
+        logits.linear._core.likeliest(rows, k, where)
+    else:
+        core.likeliest(native.isa(), rows, size, k, where)  # type: ignore[union-attr]
+    return values, places, norms
+
+
+def _require(products: str) -> None:
+    if products not in get_args(Products):
+        raise ValueError(f"products={products!r}, wanted one of {', '.join(map(repr, get_args(Products)))}")
+    if products == "bfloat16" and not native.has_bfloat16():
+        raise Unavailable(f"bfloat16: {native.why_not() or f'{native.name()} has no instruction for its products'}")
+
+
+def _kernel(products: Products) -> str:
     core: Any = native.core()
-    return f"{native.name()}, int8 by {core.int8_name(native.isa())}" if int8 else native.name()
+    more = {"": "", "bfloat16": ", products of bfloat16", "int8": f", int8 by {core.int8_name(native.isa())}"}
+    return native.name() + more[products]
 
 
 def _address(array: Array | None) -> int:
@@ -269,7 +363,7 @@ def _check_lengths(lengths: Any, batch: int, steps: int) -> Array:
     return np.array(given, np.int64)
 
 
-def _check_weights(kind: str, weights: Mapping[str, Array], int8: bool) -> dict[str, Any]:
+def _check_weights(kind: str, weights: Mapping[str, Array], products: Products) -> dict[str, Any]:
     """Dense weights by name, and their `dtype`, `features`, `hidden` and number of `rows`."""
     known = (*MATRICES, *BIASES, *(PEEPHOLES if kind == "lstm" else ()))
     given = {name: array for name, array in weights.items() if array is not None}
@@ -280,9 +374,9 @@ def _check_weights(kind: str, weights: Mapping[str, Array], int8: bool) -> dict[
             raise ValueError(f"all of {', '.join(together)}, or none")
     w, u = (given[name] for name in MATRICES)
     dtype = getattr(u, "dtype", None)
-    if dtype not in ((np.float32,) if int8 else (np.float32, np.float64)):
+    if dtype not in ((np.float32,) if products else (np.float32, np.float64)):
         raise TypeError(
-            f"weight_hh: wanted a NumPy array of {'float32' if int8 else 'float32 or float64'}, got {_what(u)}"
+            f"weight_hh: wanted a NumPy array of {'float32' if products else 'float32 or float64'}, got {_what(u)}"
         )
     if np.ndim(u) != 2 or np.ndim(w) != 2 or u.shape[1] < 1:
         raise ValueError(f"weight_ih of shape {np.shape(w)} and weight_hh of shape {u.shape}, wanted two matrices")
@@ -292,7 +386,7 @@ def _check_weights(kind: str, weights: Mapping[str, Array], int8: bool) -> dict[
     checked: dict[str, Any] = {
         name: _dense(array, name, np.dtype(dtype), shapes.get(name, (hidden,))) for name, array in given.items()
     }
-    if int8:
+    if products == "int8":
         checked |= {name: _eight(checked[name], name) for name in MATRICES}
     return checked | {"dtype": np.dtype(dtype), "features": features, "hidden": hidden, "rows": rows}
 

@@ -152,16 +152,56 @@ class Stepper:
         self.predictor, self.state = predictor, predictor.zeros(batch)
         self.x = np.zeros((batch, predictor.features), predictor.dtype)
         self.ids = np.zeros(batch, np.int64)
+        self.more = np.zeros((), predictor.dtype)
         self.h, self.c = (*self.state, None)[:2]
 
+    def add(self, more: Array) -> None:
+        """more (B, G*H): what the next step alone adds to the gates."""
+        self.more = more
+
     def step(self) -> None:
-        self._take(self.predictor.step(self.x, self.state))
+        self._take(self.predictor.added(self.x))
 
     def step_known(self) -> None:
         if (self.ids < 0).any():
             raise IndexError("no input of that number is known")
-        self._take(self.predictor.gated(self.predictor.known[self.ids], self.state))
+        self._take(self.predictor.known[self.ids])
 
-    def _take(self, after: State) -> None:
+    def _take(self, added: Array) -> None:
+        after = self.predictor.gated(added + self.more, self.state)
+        self.more = np.zeros((), added.dtype)
         for field, new in zip(self.state, after, strict=True):
             field[...] = new
+
+
+BLOCK = 64
+"""Logits are looked through in blocks of so many; changes speed, no answer."""
+
+
+def likeliest(logits: Array, k: int) -> tuple[Array, Array, Array]:
+    """As `door.likeliest`."""
+    least = logits.max(1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        norms = (least + np.log(np.exp(logits - least).sum(1, keepdims=True)))[:, 0]
+    return *_largest(logits, k), norms
+
+
+def _largest(logits: Array, k: int) -> tuple[Array, Array]:
+    """The k largest stand in the k blocks with the largest maxima, so most of a row is read once. A block's members lie
+    apart, so that maxima are taken of whole lines."""
+    rows, size = logits.shape
+    blocks = -(-size // BLOCK)
+    if k >= blocks:
+        k = min(k, size)
+        places = np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < size else np.tile(np.arange(size), (rows, 1))
+        return np.take_along_axis(logits, places, 1), places
+    if size < blocks * BLOCK:
+        padded = np.full((rows, blocks * BLOCK), -np.inf, logits.dtype)
+        padded[:, :size] = logits
+        logits = padded
+    largest = logits.reshape(rows, BLOCK, blocks).max(1)
+    chosen = np.argpartition(-largest, k - 1, axis=1)[:, :k]
+    among = (chosen[:, :, None] + blocks * np.arange(BLOCK)).reshape(rows, k * BLOCK)
+    values = np.take_along_axis(logits, among, 1)
+    inside = np.argpartition(-values, k - 1, axis=1)[:, :k]
+    return np.take_along_axis(values, inside, 1), np.take_along_axis(among, inside, 1)

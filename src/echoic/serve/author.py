@@ -17,6 +17,7 @@ from echoic.core.config import Config
 from echoic.decode import prompts
 from echoic.decode.prompts import Generated
 from echoic.decode.writer import Writer
+from echoic.kernels.door import Products
 from echoic.prepare.text import TextPreparer
 from echoic.serve.network import LanguageNetwork
 from echoic.serve.opening import WEIGHTS, NeedsTorch, language_network_of, opened_at
@@ -46,21 +47,21 @@ class Author:
         return prompts.answer(self.writer, prompt, length, options)
 
 
-def open_author(path: str | Path, *, threads: int = 1, int8: bool = False) -> Author:
+def open_author(path: str | Path, *, threads: int = 1, products: Products = "") -> Author:
     """A run folder or a bundle -> Author; the arguments are those of `predictor.open_predictor`.
 
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
     model that runs in torch alone, or is no language model.
     """
     with opened_at(path) as (opened, config):
-        return author_of(opened, config, threads=threads, int8=int8)
+        return author_of(opened, config, threads=threads, products=products)
 
 
-def author_of(opened: Bundle, config: Config, *, threads: int = 1, int8: bool = False) -> Author:
+def author_of(opened: Bundle, config: Config, *, threads: int = 1, products: Products = "") -> Author:
     """The same of a bundle that was read."""
     if config.task.kind != "generate":
         raise NeedsTorch(f"writing on by a model that does {config.task.kind}")
     text, ends = TextPreparer.from_files(opened.files), prompts.read_ends(opened.files)
     size = len(text.vocabulary)
-    network = language_network_of(config, opened.files[WEIGHTS], size, threads=threads, int8=int8)
+    network = language_network_of(config, opened.files[WEIGHTS], size, threads=threads, products=products)
     return Author(config, text, ends, network, opened.about)

@@ -14,15 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from echoic.core.bundle import Bundle
 from echoic.core.config import Config
-from echoic.core.errors import DataError
 from echoic.decode.translations import Decoder, Sides, Translation, translate
+from echoic.kernels.door import Products
 from echoic.serve.opening import WEIGHTS, NeedsTorch, opened_at, translator_network_of
 from echoic.serve.predictor import require_list
-from echoic.serve.seq2seq import TranslatorNetwork, Written, take
+from echoic.serve.seq2seq import TranslatorNetwork, take
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Interpreter:
     sides: Sides
     network: TranslatorNetwork
     about: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    """Batches that are searched at once."""
 
     @property
     def kernel(self) -> tuple[str, str]:
@@ -43,7 +43,7 @@ class Interpreter:
         """A record of each text, in their order. Options are those of `decode.translations.translate`, which says what
         it raises."""
         require_list(texts)
-        decoder = Decoder(self.network.begin, self._step, take, self.network.attends)
+        decoder = Decoder(self.network.begin, self.network.step, take, self.network.attends, self.threads)
         return translate(self.sides, decoder, texts, **options)
 
     def predict_stream(self, texts: Iterable[str], chunk: int = 1024, **options: Any) -> Iterator[Translation]:
@@ -53,28 +53,23 @@ class Interpreter:
         while waiting := list(islice(texts, chunk)):
             yield from self.predict(waiting, **options)
 
-    def _step(self, ids: np.ndarray, state: Written) -> tuple[np.ndarray, np.ndarray | None, Written]:
-        logits, weights, state = self.network.step(ids, state)
-        if not np.isfinite(logits.sum()):
-            raise DataError("the model's answers are no numbers; its training diverged, or it is damaged")
-        return logits, weights, state
 
-
-def open_interpreter(path: str | Path, *, threads: int = 1, int8: bool = False) -> Interpreter:
-    """A run folder or a bundle -> Interpreter; the arguments are those of `predictor.open_predictor`.
+def open_interpreter(path: str | Path, *, threads: int = 1, products: Products = "") -> Interpreter:
+    """A run folder or a bundle -> Interpreter; the arguments are those of `predictor.open_predictor`,
+    but that each of the threads searches for texts of its own.
 
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
     model that runs in torch alone, or is no translator.
     """
     with opened_at(path) as (opened, config):
-        return interpreter_of(opened, config, threads=threads, int8=int8)
+        return interpreter_of(opened, config, threads=threads, products=products)
 
 
-def interpreter_of(opened: Bundle, config: Config, *, threads: int = 1, int8: bool = False) -> Interpreter:
+def interpreter_of(opened: Bundle, config: Config, *, threads: int = 1, products: Products = "") -> Interpreter:
     """The same of a bundle that was read."""
     if config.task.kind != "translate":
         raise NeedsTorch(f"translating by a model that does {config.task.kind}")
     sides = Sides.from_files(opened.files, config.text.lowercase)
     sizes = len(sides.text.vocabulary), None if sides.own is None else len(sides.own.vocabulary)
-    network = translator_network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
-    return Interpreter(config, sides, network, opened.about)
+    network = translator_network_of(config, opened.files[WEIGHTS], *sizes, products=products)
+    return Interpreter(config, sides, network, opened.about, threads)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from echoic.core.errors import UsageError, show
+from echoic.kernels.door import Products
 from echoic.serve.author import Author, author_of
 from echoic.serve.gate import Problem
 from echoic.serve.interpreter import Interpreter, interpreter_of
@@ -33,7 +34,7 @@ class Models:
 
     paths: Mapping[str, str]
     threads: int = 1
-    int8: bool = False
+    products: Products = ""
     loaded: dict[str, Served] = field(default_factory=dict)
 
     def load(self) -> None:
@@ -57,7 +58,7 @@ class Models:
         with opened_at(path) as (opened, config):
             if config.task.kind not in OPENERS:
                 raise NeedsTorch(f"a model that does {config.task.kind}")
-            return OPENERS[config.task.kind](opened, config, threads=self.threads, int8=self.int8)
+            return OPENERS[config.task.kind](opened, config, threads=self.threads, products=self.products)
 
 
 def named(runs: list[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from echoic.core.errors import BundleError, EchoicError, Unavailable, show
 from echoic.core.hashing import MULTIPLIERS
 from echoic.export.weights import kind_of, recurrences, without_batch_norm, without_kernel
 from echoic.kernels import native
-from echoic.kernels.door import Layer
+from echoic.kernels.door import Layer, Linear, Products
 from echoic.kernels.plain import Array
 from echoic.serve.network import LanguageNetwork, Network, Ngrams, Pool
 from echoic.serve.seq2seq import Attention, TranslatorNetwork
@@ -60,7 +60,7 @@ def opened_at(path: str | Path) -> Iterator[tuple[bundle.Bundle, Config]]:
 
 
 def network_of(
-    config: Config, data: bytes, vocabulary: int, classes: int, *, threads: int = 1, int8: bool = False
+    config: Config, data: bytes, vocabulary: int, classes: int, *, threads: int = 1, products: Products = ""
 ) -> Network:
     """The bytes of a classifier's `model.safetensors` -> Network. Raises NeedsTorch, or BundleError naming the tensor
     that is not as `config` says."""
@@ -69,7 +69,7 @@ def network_of(
     _require_shapes(tensors, _shapes(model, kind, tensors, vocabulary, classes))
     return Network(
         tensors["embed.weight"],
-        _layers(model, kind, tensors, threads, int8),
+        _layers(model, kind, without_batch_norm(model, tensors), threads, products),
         _pool(model, tensors),
         (tensors["out.weight"], tensors["out.bias"]),
         tensors["scales"],
@@ -79,7 +79,7 @@ def network_of(
 
 
 def language_network_of(
-    config: Config, data: bytes, vocabulary: int, *, threads: int = 1, int8: bool = False
+    config: Config, data: bytes, vocabulary: int, *, threads: int = 1, products: Products = ""
 ) -> LanguageNetwork:
     """The same of a language model."""
     model = config.model.model_copy(update={"bidirectional": False})  # what reads from the end writes nothing
@@ -103,39 +103,50 @@ def language_network_of(
     clusters = (tensors["clusters.weight"], tensors["clusters.bias"]) if cuts else None
     embedding = tensors["embed.weight"]
     small = vocabulary * native.GATES[native.KINDS.index(kind)] * model.hidden * embedding.itemsize <= KNOWN
-    layers = _layers(model, kind, tensors, threads, int8, embedding if small else None)
+    layers = _layers(model, kind, without_batch_norm(model, tensors), threads, products, embedding if small else None)
     return LanguageNetwork(embedding, layers, tensors.get("project.weight"), out, cuts, clusters)
 
 
 def translator_network_of(
-    config: Config, data: bytes, sources: int, targets: int | None, *, threads: int = 1, int8: bool = False
+    config: Config, data: bytes, sources: int, targets: int | None, *, products: Products = ""
 ) -> TranslatorNetwork:
-    """The same of a translator; `targets`: the size of the target's own vocabulary, if it has one."""
+    """The same of a translator, whose calls take one thread each; `targets`: the size of the target's own vocabulary, if it has one."""
     model, kind, options = config.model, _kind(config.model), config.task.options
     tensors, attends = _tensors(data), options.get("attention", "dot")
     target = "embed.weight" if targets is None else "written.weight"
     _require_shapes(tensors, _translators(config, kind, sources, targets))
+    tensors, of_keys = without_batch_norm(model, tensors), {}
+    for name in ("stack.above.cells.0.weight_ih", "join.weight"):  # [h; context] -> ...
+        tensors[name], of_keys[name] = np.split(tensors[name], [model.hidden], 1)
     encoder, below, above = (
-        _layers(model, kind, tensors, threads, int8, stack=f"stack.{name}") for name in ("encoder", "below", "above")
+        _layers(model, kind, tensors, 1, products, stack=f"stack.{name}") for name in ("encoder", "below", "above")
     )
     w = _under(tensors, "attention.")
+    half: Products = "bfloat16" if products == "bfloat16" else ""
+
+    def linear(name: str) -> Linear:
+        return Linear(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), products=half)
+
+    gates, told = (Linear(each, products=half) for each in of_keys.values())
+
     attention = None
     if attends == "additive":
-        attention = Attention((w["key.weight"], w["key.bias"]), w["query.weight"], w["energy.weight"][0])
+        attention = Attention(linear("attention.key"), w["query.weight"], w["energy.weight"][0])
     elif attends == "dot":
-        attention = Attention((w["key.weight"], None) if w else None)
-    start, join = ((tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in ("start", "join"))
+        attention = Attention(linear("attention.key") if w else None)
     return TranslatorNetwork(
         tensors["embed.weight"],
         tensors[target],
         encoder,
         below,
         above,
+        gates,
         attention,
-        start,
-        join,
-        (tensors[target if options.get("tied", True) else "out.weight"], tensors["bias"]),
-        (tensors["copy.weight"], tensors["copy.bias"]) if options.get("copying") else None,
+        linear("start"),
+        linear("join"),
+        told,
+        Linear(tensors[target if options.get("tied", True) else "out.weight"], tensors["bias"], products=half),
+        linear("copy") if options.get("copying") else None,
         bool(options.get("input_feeding")),
     )
 
@@ -195,16 +206,22 @@ def _layers(
     kind: str,
     tensors: Mapping[str, Array],
     threads: int,
-    int8: bool,
+    products: Products,
     known: Array | None = None,
     stack: str = "stack",
 ) -> list[Layer]:
-    """`known`: what the first layer reads."""
-    folded = recurrences(model, without_batch_norm(model, tensors), stack)
+    """tensors: `without_batch_norm`. known: what the first layer reads."""
+    folded = recurrences(model, tensors, stack)
     with warnings.catch_warnings():  # `kernel` says it
         warnings.filterwarnings("ignore", "NumPy computes this layer", RuntimeWarning)
         return [
-            Layer(kind, *(each.weights for each in both), threads=threads, int8=int8, known=None if place else known)
+            Layer(
+                kind,
+                *(each.weights for each in both),
+                threads=threads,
+                products=products,
+                known=None if place else known,
+            )
             for place, both in enumerate(folded)
         ]
 

@@ -23,6 +23,7 @@ from echoic.core.errors import UsageError, nearest, show
 from echoic.core.types import EMPTY, UNKNOWN
 from echoic.decode.answers import Prediction, probabilities, read_thresholds, records
 from echoic.explain.record import Explanation, Token, labels_that_led, turns
+from echoic.kernels.door import Products
 from echoic.prepare.labels import Labels
 from echoic.prepare.text import TextPreparer
 from echoic.serve.network import Network
@@ -162,25 +163,26 @@ def _groups(tokens: int, window: int) -> tuple[np.ndarray, np.ndarray]:
     return group, np.bincount(group)
 
 
-def open_predictor(path: str | Path, *, threads: int = 1, int8: bool = False) -> Predictor:
-    """A run folder or a bundle -> Predictor, with `threads` threads for each call. int8: the recurrence multiplies in
-    eight bits (`kernels/door.py`), so one text is answered sooner and a little otherwise: measure how.
+def open_predictor(path: str | Path, *, threads: int = 1, products: Products = "") -> Predictor:
+    """A run folder or a bundle -> Predictor, with `threads` threads for each call. products (`kernels/door.py`): with
+    "int8" the recurrence multiplies eight bits, so one text is answered sooner, with "bfloat16" many are, where the
+    processor can; and each a little otherwise: measure how.
 
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
-    model that runs in torch alone.
+    model that runs in torch alone; Unavailable for bfloat16 where there is none.
     """
     with opened_at(path) as (opened, config):
-        return predictor_of(opened, config, threads=threads, int8=int8)
+        return predictor_of(opened, config, threads=threads, products=products)
 
 
-def predictor_of(opened: Bundle, config: Config, *, threads: int = 1, int8: bool = False) -> Predictor:
+def predictor_of(opened: Bundle, config: Config, *, threads: int = 1, products: Products = "") -> Predictor:
     """The same of a bundle that was read."""
     if config.task.kind != "classify":
         raise NeedsTorch(f"predicting by a model that does {config.task.kind}")
     text, labels = TextPreparer.from_files(opened.files), Labels.from_files(opened.files)
     thresholds = read_thresholds(opened.files, len(labels.names))
     sizes = len(text.vocabulary), len(labels.names)
-    network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, int8=int8)
+    network = network_of(config, opened.files[WEIGHTS], *sizes, threads=threads, products=products)
     return Predictor(config, text, labels, thresholds, network, opened.about)
 
 

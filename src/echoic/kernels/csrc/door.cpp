@@ -4,6 +4,7 @@
 #include <nanobind/stl/array.h>
 
 #include <array>
+#include <optional>
 
 #include "module.h"
 #include "predict.h"
@@ -16,6 +17,9 @@ namespace {
 using Address = uintptr_t;
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 
+struct HeldLinear {
+  std::shared_ptr<LinearMap> map;
+};
 // What Python holds; a stepper holds its predictor too.
 template <class real> struct HeldPredictor {
   std::shared_ptr<Predictor<real>> predictor;
@@ -48,6 +52,9 @@ template <class real> nb::object shown(nb::handle self, real* data, size_t rows,
   return nb::cast(nb::ndarray<nb::numpy, real, nb::ndim<2>>(data, {rows, columns}, self, {stride, 1}));
 }
 
+// A step of fewer rows takes microseconds, in which the interpreter is not let go.
+constexpr int64_t many = 32;
+
 template <class real> void add(nb::module_& m, const char* predictor, const char* stepper) {
   using Predicts = HeldPredictor<real>;
   using Steps = HeldStepper<real>;
@@ -60,7 +67,14 @@ template <class real> void add(nb::module_& m, const char* predictor, const char
       .def("know", [](const Predicts& self, int64_t N, Address x) { self.predictor->know(at<const real>(x), N); }, "N, x: see predict.h.")
       .def("stepper", [](const Predicts& self, int64_t B) { return Steps{self.predictor, self.predictor->stepper(B)}; });
   nb::class_<Steps>(m, stepper)
-      .def("step", [](const Steps& self) { self.stepper->step(); })  // in microseconds: the interpreter is not let go
+      .def("step", [](const Steps& self) {
+        std::optional<nb::gil_scoped_release> unlocked;
+        if (self.stepper->B >= many) unlocked.emplace();
+        self.stepper->step();
+      })
+      .def("add", [](const Steps& self, nb::ndarray<const real, nb::ndim<2>, nb::c_contig, nb::device::cpu> more) {
+        self.stepper->more = more.data();
+      }, "more (B, G*H): see Stepper in predict.h. It must outlive the step.")
       .def("step_known", [](const Steps& self) { self.stepper->step_known(); })
       .def_prop_ro("ids", [](nb::handle self) {
         const Stepper<real>& s = *nb::cast<const Steps&>(self).stepper;
@@ -91,12 +105,32 @@ void add_door(nb::module_& m) {
   m.def("predict_double", [](int isa, int kind, int64_t D, int64_t H, bool reverse, const Weights& w) {
     return HeldPredictor<double>{usable().at(size_t(isa))->predict_double(shape(kind, D, H, reverse), inputs<double>(w))};
   });
+  m.def("predict_bfloat16", [](int isa, int kind, int64_t D, int64_t H, bool reverse, const Weights& w) {
+    return HeldPredictor<float>{usable().at(size_t(isa))->predict_bfloat16(shape(kind, D, H, reverse), inputs<float>(w))};
+  }, "Where has_bfloat16.");
   m.def("predict_int8", [](int isa, int kind, int64_t D, int64_t H, bool reverse, const Weights& w, const std::array<Address, 2>& scales) {
     Int8Weights eight{at<const int8_t>(w[0]), at<const int8_t>(w[1]), at<const float>(scales[0]), at<const float>(scales[1])};
     Weights rest = w;
     rest[0] = rest[1] = 0;
     return HeldPredictor<float>{usable().at(size_t(isa))->predict_int8(shape(kind, D, H, reverse), inputs<float>(rest), eight)};
   }, "As predict_float with weights of int8; scales: those of the rows of W and of U.");
+  nb::class_<HeldLinear>(m, "Linear")
+      .def("run", [](const HeldLinear& self, int64_t rows, Address x, Address y) {
+        nb::gil_scoped_release unlocked;
+        self.map->run(rows, at<const float>(x), at<float>(y));
+      }, "rows, x, y: see LinearMap in predict.h.")
+      .def("likeliest", [](const HeldLinear& self, int64_t rows, int64_t k, const std::array<Address, 4>& a) {
+        nb::gil_scoped_release unlocked;
+        self.map->likeliest(rows, at<const float>(a[0]), k, at<float>(a[1]), at<int64_t>(a[2]), at<float>(a[3]));
+      }, "rows, k, (x, values, places, norms).");
+  m.def("linear", [](int isa, bool bfloat16, int64_t inputs, int64_t outputs, Address weight, Address bias) {
+    const Isa& code = *usable().at(size_t(isa));
+    return HeldLinear{(bfloat16 ? code.linear_bfloat16 : code.linear)(inputs, outputs, at<const float>(weight), at<const float>(bias))};
+  }, "bfloat16: where has_bfloat16.");
+  m.def("likeliest", [](int isa, int64_t rows, int64_t size, int64_t k, const std::array<Address, 4>& a) {
+    nb::gil_scoped_release unlocked;
+    usable().at(size_t(isa))->likeliest(rows, size, k, at<const float>(a[0]), at<float>(a[1]), at<int64_t>(a[2]), at<float>(a[3]));
+  }, "rows, size, k, (logits, values, places, norms): see likeliest.h.");
   m.def("int8_name", [](int isa) { return usable().at(size_t(isa))->int8_name(); },
         "Which instructions multiply eight bits: vnni, avx2 or portable.");
 }

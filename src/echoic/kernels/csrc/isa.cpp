@@ -5,6 +5,8 @@
 #include "cells/rnn.h"
 #include "driver.h"
 #include "gradients.h"
+#include "likeliest.h"
+#include "linear.h"
 #include "steps.h"
 
 namespace echoic::ECHOIC_ISA {
@@ -35,9 +37,9 @@ void backward(const Shape& shape, const Inputs<T>& in, const T* tape, const Outp
 
 template <class P> constexpr Calls<typename P::sum> calls{forward<P>, backward<P>};
 
-template <class T> std::unique_ptr<Predictor<T>> predict(const LayerShape& shape, const Inputs<T>& in) {
+template <class P, class T = typename P::sum> std::unique_ptr<Predictor<T>> predict(const LayerShape& shape, const Inputs<T>& in) {
   return with_cell(shape.kind, [&](auto cell) -> std::unique_ptr<Predictor<T>> {
-    using Weights = Dense<T, decltype(cell)>;
+    using Weights = Dense<P, decltype(cell)>;
     return std::make_unique<Steps<T, decltype(cell), Weights>>(shape, in, Weights(shape, in.weight_ih, in.weight_hh));
   });
 }
@@ -49,17 +51,27 @@ std::unique_ptr<Predictor<float>> predict_int8(const LayerShape& shape, const In
   });
 }
 
+template <class P> std::unique_ptr<LinearMap> linear(int64_t inputs, int64_t outputs, const float* weight, const float* bias) {
+  return std::make_unique<Linear<P>>(inputs, outputs, weight, bias);
+}
+
+#if defined(__AVX512BF16__)
+constexpr Calls<float> bfloat16 = calls<Halves>;
+constexpr auto* predict_bfloat16 = &predict<Halves>;
+constexpr auto* linear_bfloat16 = &linear<Halves>;
+#else
+constexpr Calls<float> bfloat16{};
+constexpr std::unique_ptr<Predictor<float>> (*predict_bfloat16)(const LayerShape&, const Inputs<float>&) = nullptr;
+constexpr std::unique_ptr<LinearMap> (*linear_bfloat16)(int64_t, int64_t, const float*, const float*) = nullptr;
+#endif
+
 }  // namespace
 
 #define ECHOIC_NAME_OF(isa) #isa
 #define ECHOIC_NAME(isa) ECHOIC_NAME_OF(isa)
 extern const Isa isa;
-const Isa isa{ECHOIC_NAME(ECHOIC_ISA), calls<Whole<float>>, calls<Whole<double>>,
-#if defined(__AVX512BF16__)
-              calls<Halves>,
-#else
-              {},
-#endif
-              predict<float>, predict<double>, predict_int8, int8_name};
+const Isa isa{ECHOIC_NAME(ECHOIC_ISA), calls<Whole<float>>, calls<Whole<double>>, bfloat16,
+              predict<Whole<float>>, predict<Whole<double>>, predict_bfloat16, predict_int8, int8_name,
+              linear<Whole<float>>, linear_bfloat16, likeliest};
 
 }  // namespace echoic::ECHOIC_ISA

@@ -35,6 +35,7 @@ template <class real> class Stepper {
   int64_t stride;  // elements from one row of h, or of c, to the next
   real *x, *h, *c;  // (B, D) dense, (B, stride), (B, stride), c null where the cell has no memory; 0 at first
   int64_t* ids;     // (B); 0 at first
+  const real* more = nullptr;  // (B, G*H): what the next step alone adds to the gates, beside W x
 };
 
 template <class real> class Predictor {
@@ -58,6 +59,16 @@ template <class real> class Predictor {
 
   // For B rows in step. The predictor must outlive it.
   virtual std::unique_ptr<Stepper<real>> stepper(int64_t B) const = 0;
+};
+
+// x W^T + b of weights (outputs, inputs) that are packed once; b may be null.
+class LinearMap {
+ public:
+  virtual ~LinearMap() = default;
+  // x (rows, inputs) -> y (rows, outputs). Any number of callers at once.
+  virtual void run(int64_t rows, const float* x, float* y) const = 0;
+  // As `likeliest` (likeliest.h) of y, which is never written down. k <= outputs.
+  virtual void likeliest(int64_t rows, const float* x, int64_t k, float* values, int64_t* places, float* norms) const = 0;
 };
 
 }  // namespace echoic

@@ -56,6 +56,7 @@ template <class real> struct InputGradients {
 int64_t tape_size(const Shape& shape);
 
 template <class real> class Predictor;  // predict.h
+class LinearMap;
 struct LayerShape;
 struct Int8Weights;
 
@@ -66,7 +67,7 @@ template <class real> struct Calls {
 };
 
 // One instruction set's code. `bfloat16` multiplies numbers rounded to bfloat16 and adds in float; all that is
-// not a product is as in `single`. Null where the processor has no instruction for it.
+// not a product is as in `single`. What has its name is null where the processor has no instruction for it.
 struct Isa {
   const char* name;
   Calls<float> single;
@@ -75,8 +76,13 @@ struct Isa {
   // Of Inputs the weights, biases and peepholes are read; predict_int8 takes the weights from Int8Weights.
   std::unique_ptr<Predictor<float>> (*predict_float)(const LayerShape&, const Inputs<float>&);
   std::unique_ptr<Predictor<double>> (*predict_double)(const LayerShape&, const Inputs<double>&);
+  std::unique_ptr<Predictor<float>> (*predict_bfloat16)(const LayerShape&, const Inputs<float>&);
   std::unique_ptr<Predictor<float>> (*predict_int8)(const LayerShape&, const Inputs<float>&, const Int8Weights&);
   const char* (*int8_name)();  // which instructions multiply eight bits on this processor
+  // (inputs, outputs, weight, bias)
+  std::unique_ptr<LinearMap> (*linear)(int64_t, int64_t, const float*, const float*);
+  std::unique_ptr<LinearMap> (*linear_bfloat16)(int64_t, int64_t, const float*, const float*);
+  void (*likeliest)(int64_t rows, int64_t size, int64_t k, const float* logits, float* values, int64_t* places, float* norms);  // likeliest.h
 };
 
 }  // namespace echoic

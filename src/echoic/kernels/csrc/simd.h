@@ -6,9 +6,10 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512BF16__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
+#include <utility>
 
 namespace echoic::ECHOIC_ISA {
 
@@ -44,6 +45,30 @@ template <class T> inline vec<T> load_first(const T* p, int64_t n) {
 template <class T> inline void store_first(T* p, vec<T> v, int64_t n) {
   if (n >= lanes<T>) return store(p, v);
   if (n > 0) std::memcpy(p, &v, size_t(n) * sizeof(T));
+}
+
+template <int across, size_t... lane> inline vec<float> exchanged(vec<float> v, std::index_sequence<lane...>) {
+  return __builtin_shufflevector(v, v, int(lane) ^ across...);
+}
+
+// The largest number of a vector.
+template <int across = lanes<float> / 2> inline float largest(vec<float> v) {
+  const vec<float> other = exchanged<across>(v, std::make_index_sequence<size_t(lanes<float>)>());
+  v = other > v ? other : v;
+  if constexpr (across > 1) return largest<across / 2>(v);
+  else return v[0];
+}
+
+inline bool any_above(vec<float> v, float bound) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(bound), _CMP_GT_OQ) != 0;
+#elif defined(__AVX__)
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(bound), _CMP_GT_OQ)) != 0;
+#else
+  bool any = false;
+  for (int j = 0; j < lanes<float>; j++) any |= v[j] > bound;
+  return any;
+#endif
 }
 
 // What a product multiplies. `element` is what stands in memory: `each` numbers that follow one another along

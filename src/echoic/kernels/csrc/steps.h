@@ -9,6 +9,7 @@
 
 #include "driver.h"
 #include "gemv.h"
+#include "linear.h"
 #include "panels.h"
 #include "predict.h"
 
@@ -17,41 +18,35 @@ namespace echoic::ECHOIC_ISA {
 constexpr int64_t steps_at_once = 64;
 
 // A layer's weights for its three products. Each calls done(row, vector, sums of each gate) for the vectors [first, last).
-template <class T, class Cell> class Dense {
+template <class Numbers, class Cell> class Dense {
   using P = Products<Cell>;
+  using T = typename Numbers::sum;
+  using E = typename Numbers::element;
 
  public:
-  using Scratch = Buffer<T>;
-  static constexpr int64_t bytes = sizeof(T);
+  using Scratch = std::vector<E>;
+  using Multiplied = Numbers;
+  static constexpr int64_t bytes = sizeof(E) / Numbers::each;
 
   Dense(const LayerShape& s, const T* weight_ih, const T* weight_hh) : D_(s.D), H_(s.H), panels_(s.D, s.H) {
     panels_.fill(weight_ih, weight_hh, 0, padded(s.H) / lanes<T>);
   }
-  const Panels<Whole<T>, Cell>& panels() const { return panels_; }
+  const Panels<Numbers, Cell>& panels() const { return panels_; }
   Scratch scratch(int64_t) const { return {}; }
 
-  template <class Left, class Done> void input(int64_t rows, Left&& left, int64_t first, int64_t last, Scratch&, Done&& done) const {
-    times<P::input, P::input_group>(rows, left, D_, panels_.input(), first, last, done);
+  template <class Left, class Done> void input(int64_t rows, Left&& left, int64_t first, int64_t last, Scratch& s, Done&& done) const {
+    multiply_packed<Numbers, P::input, P::input_group>(rows, left, D_, panels_.input(), first, last, s, done);
   }
-  template <class Left, class Done> void state(int64_t rows, Left&& left, int64_t first, int64_t last, Scratch&, Done&& done) const {
-    times<P::state, Cell::group>(rows, left, H_, panels_.state(), first, last, done);
+  template <class Left, class Done> void state(int64_t rows, Left&& left, int64_t first, int64_t last, Scratch& s, Done&& done) const {
+    multiply_packed<Numbers, P::state, Cell::group>(rows, left, H_, panels_.state(), first, last, s, done);
   }
-  template <class Left, class Done> void second(int64_t rows, Left&& left, int64_t first, int64_t last, Scratch&, Done&& done) const {
-    times<1, 4>(rows, left, H_, panels_.second(), first, last, done);
+  template <class Left, class Done> void second(int64_t rows, Left&& left, int64_t first, int64_t last, Scratch& s, Done&& done) const {
+    multiply_packed<Numbers, 1, 4>(rows, left, H_, panels_.second(), first, last, s, done);
   }
 
  private:
-  template <int gates, int group, class Left, class Done>
-  void times(int64_t rows, Left&& left, int64_t depth, const T* packed, int64_t first, int64_t last, Done&& done) const {
-    if (rows == 1)
-      product_of_vector<T, gates, group>(left(0), depth, packed, first, last,
-                                         [&](int64_t v, const vec<T>(&sums)[gates]) { done(0, v, sums); });
-    else
-      product<Whole<T>, gates, group>(rows, left, depth, packed, first, last, done);
-  }
-
   int64_t D_, H_;
-  Panels<Whole<T>, Cell> panels_;
+  Panels<Numbers, Cell> panels_;
 };
 
 // The same in eight bits: each vector is quantised as it comes.
@@ -185,7 +180,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
 
   void run(const Rows& r) const override {
     if (r.B == 1) return run_one(r);
-    if constexpr (std::is_same_v<Weights, Dense<T, Cell>>) run_together(r);
+    if constexpr (requires { typename Weights::Multiplied; }) run_together(r);
     else run_apart(r);
   }
 
@@ -205,6 +200,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
   struct Path {
     int64_t rows, steps;
     const T* x;  // or null: what the inputs add stands in the gates
+    const T* more;  // (rows, G*H) of one step, or null: added to the gates too
     int64_t x_next;
     T* y;  // or null
     int64_t y_next;
@@ -233,7 +229,8 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
       reads(nullptr);
     }
     void reads(const T* x) {
-      layer.advance({this->B, 1, x, this->D, nullptr, 0}, work, scratch, 0, layer.vectors_, nobody);
+      layer.advance({this->B, 1, x, this->more, this->D, nullptr, 0}, work, scratch, 0, layer.vectors_, nobody);
+      this->more = nullptr;
       std::memcpy(this->h, work.h[1].data(), size_t(this->B * this->stride) * sizeof(T));
     }
   };
@@ -249,6 +246,13 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
             for (int g = 0; g < P::input; g++)
               store(w.gates.data() + i * gate_stride_ + g * Hp_ + v * L, sums[g] + load(biases_.data() + g * Hp_ + v * L));
           });
+      for (int64_t i = 0; p.more && i < p.rows; i++)
+        for (int g = 0; g < P::input; g++)
+          for (int64_t v = first; v < last; v++) {
+            T* gate = w.gates.data() + i * gate_stride_ + g * Hp_ + v * L;
+            const T* more = p.more + (i * gate_count(s_.kind) + Cell::from_input[g]) * s_.H + v * L;
+            store(gate, load(gate) + load_first(more, s_.H - v * L));
+          }
       for (int64_t step = begin; step < begin + count; step++) {
         Step<T> now = at(w, step, w.gates.data() + (step - begin) * gate_stride_);
         weights_.state(
@@ -286,7 +290,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
 
   Path path(const Rows& r, int64_t row) const {
     const int64_t n = length(r, row), start = row * r.T + (s_.reverse && n ? n - 1 : 0), way = s_.reverse ? -1 : 1;
-    return {1, n, r.x + start * s_.D, way * s_.D, r.y + start * s_.H, way * s_.H};
+    return {1, n, r.x + start * s_.D, nullptr, way * s_.D, r.y + start * s_.H, way * s_.H};
   }
 
   void begin(const Rows& r, int64_t row, Work& w) const {
@@ -338,8 +342,9 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
 
   // Rows together, by the driver of every batch.
   void run_together(const Rows& r) const {
-    const Panels<Whole<T>, Cell>& panels = weights_.panels();
-    const Packed<Whole<T>> packed{panels.input(), panels.state(), panels.second(), biases_.data()};
+    using Numbers = typename Weights::Multiplied;
+    const Panels<Numbers, Cell>& panels = weights_.panels();
+    const Packed<Numbers> packed{panels.input(), panels.state(), panels.second(), biases_.data()};
     Inputs<T> in{};
     in.x = r.x;
     in.peephole_i = peephole_[0].data();
@@ -347,7 +352,7 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
     in.peephole_o = peephole_[2].data();
     in.h0 = r.h0;
     in.c0 = r.c0;
-    Layer<Whole<T>, Cell>({s_.kind, r.B, r.T, s_.D, s_.H, r.lengths, s_.reverse, r.threads}, in, &packed).forward({r.y, r.h, r.c, nullptr});
+    Layer<Numbers, Cell>({s_.kind, r.B, r.T, s_.D, s_.H, r.lengths, s_.reverse, r.threads}, in, &packed).forward({r.y, r.h, r.c, nullptr});
   }
 
   LayerShape s_;
