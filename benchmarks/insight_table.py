@@ -11,12 +11,16 @@ from markdown import Record, about, records, table
 
 def section(folder: Path) -> str:
     """Markdown, empty where nothing was recorded. folder: results/."""
-    parts = [
-        *(probed(record) for _, record in records(folder, "probe.json")),
-        *(compared(record) for _, record in records(folder, "compare.imdb*.json")),
-        *(explained(name, record) for name, record in records(folder / "explain")),
-    ]
+    parts = [*of_cells(folder), *(explained(name, record) for name, record in records(folder / "explain"))]
     return "\n\n".join(["## Seeing inside", *parts]) + "\n" if parts else ""
+
+
+def of_cells(folder: Path) -> list[str]:
+    """The tables of what cells can do, which docs/inside.md shows too."""
+    return [
+        *(compared(record) for _, record in records(folder, "compare.imdb*.json")),
+        *(probed(record) for _, record in records(folder, "probe.json")),
+    ]
 
 
 def probed(record: Record) -> str:

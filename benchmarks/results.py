@@ -1,6 +1,6 @@
-"""RESULTS.md, and the tables between the markers of both READMEs, from the records in results/.
+"""RESULTS.md, and the tables between the markers of both READMEs and docs/inside.md, from the records in results/.
 
-    python benchmarks/results.py            # writes the three pages
+    python benchmarks/results.py            # writes the pages
     python benchmarks/results.py --check    # writes nothing, exits with 1 if a page is not up to date
 
 A figure is the median over the seeds. The difference and its 95 % interval are those of one seed, the one
@@ -347,6 +347,9 @@ def pages(root: Path = ROOT, folder: Path = RECORDS) -> dict[Path, str]:
     out = {root / "RESULTS.md": "\n".join([results_page(records), *filter(None, more)])}
     for name, language in PAGES.items():
         out[root / name] = between((root / name).read_text(encoding="utf-8"), window(records, results, language), name)
+    inside = root / "docs" / "inside.md"
+    tables = "\n\n".join(insight_table.of_cells(results))
+    out[inside] = between(inside.read_text(encoding="utf-8"), tables, str(inside.relative_to(root)))
     return out
 
 
