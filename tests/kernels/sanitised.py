@@ -85,6 +85,7 @@ def plain_of(problem: Any) -> Any:
 def walk_through(c: Any, rng: Any) -> None:
     """The NumPy door on every instruction set: a batch, single steps, and both in eight bits."""
     from echoic.kernels import native
+    from echoic.kernels.linear import Linear, likeliest
     from kernels.door_case import check
 
     core: Any = native.core()
@@ -100,6 +101,16 @@ def walk_through(c: Any, rng: Any) -> None:
                 for step in range(min(3, c.p.steps)):
                     _, state = stepper.step(c.x[:, step], state)
                 stepper.step(np.arange(c.p.batch), state)
+            if c.p.batch and c.p.steps and len(c.weights) == 1:
+                more = np.zeros((c.p.batch, layer.gates), layer.dtype)
+                layer.step(c.x[:, 0], None, more)
+            if products != "int8":
+                rows, inputs, outputs = rng.choice([0, 1, 33, 513]), rng.choice([1, 17, 64]), rng.choice([1, 15, 70])
+                linear = Linear(np.ones((outputs, inputs), np.float32), products=products)
+                x = np.ones((rows, inputs), np.float32)
+                assert (np.abs(linear(x) - inputs) < 1e-3).all()
+                for logits in (linear.later(x), linear(x)):
+                    assert (np.abs(likeliest(logits, 5)[0] - inputs) < 1e-3).all()
     del os.environ["ECHOIC_ISA"]
     native.isa.cache_clear()
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from echoic.core.errors import Unavailable
 from echoic.kernels import native, plain
-from echoic.kernels.door import Layer, Linear, likeliest
+from echoic.kernels.door import Layer
+from echoic.kernels.linear import Linear, likeliest
 from kernels.door_case import Case, case, check, off
 from kernels.native_calls import Array, Problem, interpreter_is_free
 from kernels.native_reference import FORWARD, HIDDEN
@@ -535,7 +536,7 @@ import sys
 sys.modules["torch"] = None
 import echoic.kernels
 import numpy as np
-from echoic.kernels.door import Layer, Linear, likeliest
+from echoic.kernels.door import Layer
 rng = np.random.default_rng(0)
 layer = Layer("gru_after", {"weight_ih": rng.standard_normal((9, 2)), "weight_hh": rng.standard_normal((9, 3))})
 y, last = layer.run(rng.standard_normal((2, 4, 2)), [4, 1])
@@ -592,6 +593,9 @@ def test_a_step_adds_to_the_gates_what_more_says(on: Any, kind: str, isa: str) -
         assert np.abs(alone - wanted).max() > 1e-3, "what was added stays for the next step"
     with pytest.raises(ValueError, match="more of shape"):
         part.step(c.x[:, 0, :4], c.state[0], more[:, :-1])
+    with pytest.raises(IndexError):
+        part.step(np.arange(5) - 1, c.state[0], more)
+    np.testing.assert_array_equal(part.step(np.arange(5), c.state[0])[0], alone)
 
 
 # Linear layers, and the likeliest
@@ -649,6 +653,11 @@ def test_a_linear_layer_refuses_what_does_not_fit() -> None:
         Linear(weight)(np.zeros((2, 5), np.float32))
     with pytest.raises(ValueError, match="int8"):
         Linear(weight, products="int8")
+    with pytest.raises(TypeError, match="got list"):
+        Linear(weight)([[1.0] * 4])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="k=0"):
+        likeliest(Linear(weight).later(np.zeros((2, 4), np.float32)), 0)
+    assert Linear(np.zeros((3, 0), np.float32))(np.zeros((2, 0), np.float32)).tolist() == [[0.0] * 3] * 2
     with pytest.raises(ValueError, match="wanted one of '', 'bfloat16', 'int8'"):
         Linear(weight, products="int4")  # type: ignore[arg-type]
 

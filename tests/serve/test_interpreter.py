@@ -93,6 +93,8 @@ def test_threads_that_search_for_texts_of_their_own_answer_as_one_does(tmp_path:
     for options in ({}, {"beam_size": 3, "n_best": 2}, {"temperature": 0.9, "seed": 3}):
         wanted, got = one.predict(TEXTS, **options), three.predict(TEXTS, **options)
         assert [r.translations or r.translation for r in got] == [r.translations or r.translation for r in wanted]
+    with pytest.raises(ValueError, match="threads=0, wanted 1 to"):
+        open_interpreter(tmp_path / "bundle", threads=0)
     with pytest.raises(DataError, match="text 2: 400 tokens"):
         three.predict(["ein", " ".join(["ein"] * 400)])
 

@@ -79,7 +79,7 @@ class Precision:
         False
     )
     bfloat16: Annotated[
-        bool, Option("--bfloat16", help="Products of bfloat16, where the processor can: many texts sooner.")
+        bool, Option("--bfloat16", help="Products of bfloat16, where the processor can; with AMX many texts sooner.")
     ] = False
 
     @property

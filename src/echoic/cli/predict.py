@@ -50,6 +50,9 @@ def predict(
     ] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="A translator keeps this many hypotheses; 1: greedy.")] = None,
     n_best: Annotated[int | None, typer.Option(min=1, help="A translator gives this many answers.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads; a translator takes one a core, others one.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
 ) -> None:
     """Ask a model: one answer for every text.
@@ -61,7 +64,7 @@ def predict(
         _creatable(output, input, force)
     for number, text in enumerate(texts or [], 1):
         whole(text, number)
-    model = open_answering(run, device, listener(talk.quiet), precision.products)
+    model = open_answering(run, device, listener(talk.quiet), precision.products, threads)
     options = _options(model, {"min_confidence": min_confidence}, {"beam_size": beam, "n_best": n_best})
     if input is None:
         _show([record_dict(r) for r in _heard(model.predict(texts or [], **options), talk.quiet)], talk.json)
@@ -82,10 +85,10 @@ def predict(
 
 
 def open_answering(
-    run: str, device: str | None, said: Callable[[str], None], products: Products = ""
+    run: str, device: str | None, said: Callable[[str], None], products: Products = "", threads: int | None = None
 ) -> Predictor | Interpreter | Model:
     """What answers: the predictor or the interpreter, which start without torch, or where they cannot, or another
-    device than the CPU is named, the model in torch. Raises UsageError for `products` in torch."""
+    device than the CPU is named, the model in torch. Raises UsageError for `products` in torch; `threads`: None takes what fits."""
     from echoic.serve.opening import NeedsTorch, opened_at
 
     if device in (None, "cpu"):
@@ -95,11 +98,11 @@ def open_answering(
                 if config.task.kind == "translate":
                     from echoic.serve.interpreter import interpreter_of
 
-                    predictor = interpreter_of(opened, config, threads=_cores(), products=products)
+                    predictor = interpreter_of(opened, config, threads=threads or _cores(), products=products)
                 else:
                     from echoic.serve.predictor import predictor_of
 
-                    predictor = predictor_of(opened, config, products=products)
+                    predictor = predictor_of(opened, config, threads=threads or 1, products=products)
         except NeedsTorch as why:
             if products:
                 raise UsageError(f"--{products}: {why.reason} runs in torch alone, in float32") from None

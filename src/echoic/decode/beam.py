@@ -27,7 +27,7 @@ import numpy as np
 from echoic.core.errors import DataError, UsageError, show
 from echoic.core.types import EMPTY
 from echoic.decode.sampling import How, State, choose, softmax
-from echoic.kernels.door import Product, likeliest
+from echoic.kernels.linear import Product, likeliest
 
 Logits = np.ndarray | Product
 """(N, V) float32, perhaps not multiplied yet."""
@@ -141,13 +141,15 @@ def _best(
     """(M,) candidates: the place of the hypothesis each goes on from, its token, its log p; of every hypothesis
     the best 2 `beam` that are allowed, or a few more."""
     never = list(how.forbidden)
+    held = _held(alive, how, limits, prefixes)
+    if held.any():
+        logits = np.asarray(logits)  # they are looked at again
     values, tokens, norm = likeliest(logits, 2 * how.beam + len(never))
     if not np.isfinite(norm).all():
         raise DataError(NO_NUMBERS)
     values[np.isin(tokens, never)] = -np.inf
-    held = _held(alive, how, limits, prefixes)
-    if held.any():
-        allowed = _constrained(np.asarray(logits[held]), alive.of(held), how, limits, prefixes)
+    if isinstance(logits, np.ndarray) and held.any():
+        allowed = _constrained(logits[held], alive.of(held), how, limits, prefixes)
         values[held], tokens[held], _ = likeliest(allowed, values.shape[1])
     log_p = alive.log_p[:, None] + (values.astype(np.float64) - norm[:, None])
     place, column = np.nonzero(np.isfinite(log_p))

@@ -26,8 +26,9 @@ from echoic.decode.sampling import How, State, generators
 from echoic.prepare.text import TextPreparer
 
 FILE, TARGET = "translate.json", "target."
-ALIVE, SCORED = 320, 1 << 15
-"""Hypotheses in a step of the search, and pairs of one and a source token, at most; change speed and memory, no answer."""
+ALIVE, FEW, SCORED = 320, 40, 1 << 16
+"""Hypotheses in a step of the search at most, and as many as are not shared by threads; pairs of one and a source token at
+most, of all threads. They change speed and memory, no answer."""
 
 
 class Translation(BaseModel):
@@ -181,8 +182,10 @@ def translate(
         for i, sequences in zip(chosen, each, strict=True):
             found[i] = sequences[:n_best]
 
-    together = min(max(1, ALIVE // how.beam), max(1, math.ceil(len(asked) / decoder.threads)))
-    batches = buckets.plan(lengths, together, max(1, SCORED // how.beam))
+    share = max(FEW, math.ceil(len(asked) * how.beam / decoder.threads))
+    batches = buckets.plan(
+        lengths, max(1, min(ALIVE, share) // how.beam), max(1, SCORED // how.beam // decoder.threads)
+    )[::-1]  # the longest first, so that no thread begins it last
     with ThreadPoolExecutor(decoder.threads) as threads:
         list((map if decoder.threads == 1 else threads.map)(search, batches))
     return [sides.record(text, sequences, n_best) for text, sequences in zip(inputs, found, strict=True)]

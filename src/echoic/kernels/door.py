@@ -9,9 +9,6 @@
 slow and is warned of. `products` says what is multiplied: the weights' own numbers (""), "bfloat16", which is faster for
 many rows where the processor has instructions for it, or "int8": weights and vectors quantised to eight bits (plain.py says
 how), which reads a quarter of the memory. Sums and the gates' functions stay in float32.
-
-    linear = Linear(weight, bias)               x W^T + b of rows, the weights packed once
-    values, places, norms = likeliest(logits, k)    of each row the k largest, and log sum exp
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ import operator
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -71,7 +67,7 @@ class Layer:
         self.kind, self.threads = kind, operator.index(threads)
         if not 1 <= self.threads <= MOST_THREADS:
             raise ValueError(f"threads={threads}, wanted 1 to {MOST_THREADS}")
-        _require(products)
+        require(products)
         checked = [_check_weights(kind, each, products) for each in (weights, backwards) if each is not None]
         self.dtype, self.features, self.hidden = (checked[0][name] for name in ("dtype", "features", "hidden"))
         for each in checked[1:]:
@@ -90,7 +86,7 @@ class Layer:
         self.knows = 0 if known is None else len(known)
         if known is not None:
             for each in self._predictors:
-                each.know(_dense(known, "known", self.dtype, (None, self.features)))
+                each.know(dense(known, "known", self.dtype, (None, self.features)))
         self._here = threading.local()
 
     @property
@@ -104,7 +100,7 @@ class Layer:
 
         Raises TypeError for another dtype, ValueError for another shape or lengths outside 0..T.
         What stands after a row's length is never read."""
-        x = _dense(x, "x", self.dtype, (None, None, self.features))
+        x = dense(x, "x", self.dtype, (None, None, self.features))
         batch, steps, _ = x.shape
         lengths = None if lengths is None else _check_lengths(lengths, batch, steps)
         states = self._check_states(state, batch)
@@ -138,7 +134,7 @@ class Layer:
         if len(state) != len(self._predictors) or any(len(each) != self.fields for each in state):
             raise ValueError(f"state: wanted {len(self._predictors)} tuples of {self.fields}, one tuple a direction")
         shape = (batch, self.hidden)
-        return [tuple(_dense(a, f, self.dtype, shape) for a, f in zip(each, "hc", strict=False)) for each in state]
+        return [tuple(dense(a, f, self.dtype, shape) for a, f in zip(each, "hc", strict=False)) for each in state]
 
 
 class Stepper:
@@ -154,7 +150,7 @@ class Stepper:
         self._h: Array = made.h
         self._c: Array | None = made.c
         self._ids: Array = made.ids
-        self._add, self._advance, self._advance_known = made.add, made.step, made.step_known
+        self._advance, self._advance_known = made.step, made.step_known
 
     @property
     def x(self) -> Array:
@@ -198,12 +194,11 @@ class Stepper:
             if c is not None:
                 _put(c, state[1], "c")
         if more is not None:
-            more = _dense(more, "more", h.dtype, (len(h), self._gates))
-            self._add(more)
+            more = dense(more, "more", h.dtype, (len(h), self._gates))
         if numbers:
-            self._advance_known()
+            self._advance_known(more)
         else:
-            self._advance()
+            self._advance(more)
         y = h.copy()
         return y, ((y,) if c is None else (y, c.copy()))
 
@@ -216,102 +211,33 @@ class _Native:
         number, self.dtype = native.KINDS.index(kind), weights["dtype"]
         self.features, self.hidden, self.memory = weights["features"], weights["hidden"], native.has_memory(number)
         matrices = [weights[name] for name in MATRICES]
-        others = [_address(weights.get(name)) for name in (*BIASES, *PEEPHOLES)]
+        others = [address(weights.get(name)) for name in (*BIASES, *PEEPHOLES)]
         about = native.isa(), number, self.features, self.hidden, reverse
         if isinstance(matrices[0], plain.Eight):
-            scales = [_address(m.scale) for m in matrices]
-            self.core = core.predict_int8(*about, [*(_address(m.values) for m in matrices), *others], scales)
+            scales = [address(m.scale) for m in matrices]
+            self.core = core.predict_int8(*about, [*(address(m.values) for m in matrices), *others], scales)
         else:
             make = core.predict_double if self.dtype == np.float64 else core.predict_float
             make = core.predict_bfloat16 if products == "bfloat16" else make
-            self.core = make(*about, [*map(_address, matrices), *others])
+            self.core = make(*about, [*map(address, matrices), *others])
 
     def run(self, x: Array, lengths: Array | None, state: State | None, threads: int) -> tuple[Array, State]:
         batch, steps, _ = x.shape
         y = np.empty((batch, steps, self.hidden), self.dtype)
         last = tuple(np.empty((batch, self.hidden), self.dtype) for _ in range(1 + self.memory))
-        first = (0, 0) if state is None else (*map(_address, state), 0)[:2]
-        places = [_address(x), *first, _address(y), *(*map(_address, last), 0)[:2]]
-        self.core.run(batch, steps, _address(lengths), threads, places)
+        first = (0, 0) if state is None else (*map(address, state), 0)[:2]
+        places = [address(x), *first, address(y), *(*map(address, last), 0)[:2]]
+        self.core.run(batch, steps, address(lengths), threads, places)
         return y, last
 
     def know(self, x: Array) -> None:
-        self.core.know(len(x), _address(x))
+        self.core.know(len(x), address(x))
 
     def stepper(self, batch: int) -> Any:
         return self.core.stepper(batch)
 
 
-class Linear:
-    """x W^T + b. weight (R, K), bias (R,), float32 each; copied. Many threads may ask it at once.
-
-    Raises as `Layer` does; `products` is "" or "bfloat16"."""
-
-    def __init__(self, weight: Array, bias: Array | None = None, *, products: Products = "") -> None:
-        _require(products)
-        if products == "int8":
-            raise ValueError("products='int8': of a recurrence alone")
-        weight = _dense(weight, "weight", np.dtype(np.float32), (None, None))
-        bias = None if bias is None else _dense(bias, "bias", weight.dtype, (len(weight),))
-        self.outputs, self.inputs = weight.shape
-        self._plain = None if native.why_not() is None else (weight.copy(), 0 if bias is None else bias.copy())
-        if self._plain is None:
-            core: Any = native.core()
-            places = _address(weight), _address(bias)
-            self._core = core.linear(native.isa(), products == "bfloat16", self.inputs, self.outputs, *places)
-
-    def __call__(self, x: Array) -> Array:
-        """(..., K) float32 -> (..., R). Raises TypeError for another dtype, ValueError for another shape."""
-        rows: Array = _dense(x.reshape(-1, x.shape[-1]), "x", np.dtype(np.float32), (None, self.inputs))
-        if self._plain is None:
-            out: Array = np.empty((len(rows), self.outputs), np.float32)
-            self._core.run(len(rows), _address(rows), _address(out))
-        else:
-            out = rows @ self._plain[0].T + self._plain[1]
-        return out.reshape(*x.shape[:-1], self.outputs)
-
-    def later(self, x: Array) -> Product:
-        """The same of x (N, K), multiplied when it is wanted."""
-        return Product(self, _dense(x, "x", np.dtype(np.float32), (None, self.inputs)))
-
-
-@dataclass(frozen=True)
-class Product:
-    """Rows of `linear(x)` (N, R) that are not multiplied yet, and need not be written down to find the likeliest."""
-
-    linear: Linear
-    x: Array
-    """(N, K)"""
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.asarray(self.linear(self.x), dtype)
-
-    def __getitem__(self, rows: Array) -> Product:
-        return Product(self.linear, self.x[rows])
-
-
-def likeliest(logits: Array | Product, k: int) -> tuple[Array, Array, Array]:
-    """(N, V) float32 -> the k largest numbers of each row (N, min(k, V)), in no order, their places int64, and log sum
-    exp (N,), which is no number where one of the row is none or all are -inf."""
-    if native.why_not() is not None:
-        return plain.likeliest(np.asarray(logits), k)
-    if isinstance(logits, Product):
-        rows, size, given = len(logits.x), logits.linear.outputs, logits.x
-    else:
-        given = _dense(logits, "logits", np.dtype(np.float32), (None, None))
-        rows, size = given.shape
-    k, core = min(k, size), native.core()
-    values, places = np.empty((rows, k), np.float32), np.empty((rows, k), np.int64)
-    norms = np.empty(rows, np.float32)
-    where = [*map(_address, (given, values, places, norms))]
-    if isinstance(logits, Product):
-        logits.linear._core.likeliest(rows, k, where)
-    else:
-        core.likeliest(native.isa(), rows, size, k, where)  # type: ignore[union-attr]
-    return values, places, norms
-
-
-def _require(products: str) -> None:
+def require(products: str) -> None:
     if products not in get_args(Products):
         raise ValueError(f"products={products!r}, wanted one of {', '.join(map(repr, get_args(Products)))}")
     if products == "bfloat16" and not native.has_bfloat16():
@@ -324,11 +250,11 @@ def _kernel(products: Products) -> str:
     return native.name() + more[products]
 
 
-def _address(array: Array | None) -> int:
+def address(array: Array | None) -> int:
     return 0 if array is None else int(array.__array_interface__["data"][0])
 
 
-def _dense(array: Any, name: str, dtype: np.dtype[Any], shape: tuple[int | None, ...]) -> Array:
+def dense(array: Any, name: str, dtype: np.dtype[Any], shape: tuple[int | None, ...]) -> Array:
     """The array without gaps. None in `shape`: any size."""
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
         raise TypeError(f"{name}: wanted a NumPy array of {dtype}, got {_what(array)}")
@@ -384,7 +310,7 @@ def _check_weights(kind: str, weights: Mapping[str, Array], products: Products) 
     rows = native.GATES[native.KINDS.index(kind)] * hidden
     shapes = {"weight_ih": (rows, features), "weight_hh": (rows, hidden), **dict.fromkeys(BIASES, (rows,))}
     checked: dict[str, Any] = {
-        name: _dense(array, name, np.dtype(dtype), shapes.get(name, (hidden,))) for name, array in given.items()
+        name: dense(array, name, np.dtype(dtype), shapes.get(name, (hidden,))) for name, array in given.items()
     }
     if products == "int8":
         checked |= {name: _eight(checked[name], name) for name in MATRICES}

@@ -152,24 +152,18 @@ class Stepper:
         self.predictor, self.state = predictor, predictor.zeros(batch)
         self.x = np.zeros((batch, predictor.features), predictor.dtype)
         self.ids = np.zeros(batch, np.int64)
-        self.more = np.zeros((), predictor.dtype)
         self.h, self.c = (*self.state, None)[:2]
 
-    def add(self, more: Array) -> None:
-        """more (B, G*H): what the next step alone adds to the gates."""
-        self.more = more
+    def step(self, more: Array | None = None) -> None:
+        self._take(self.predictor.added(self.x), more)
 
-    def step(self) -> None:
-        self._take(self.predictor.added(self.x))
-
-    def step_known(self) -> None:
+    def step_known(self, more: Array | None = None) -> None:
         if (self.ids < 0).any():
             raise IndexError("no input of that number is known")
-        self._take(self.predictor.known[self.ids])
+        self._take(self.predictor.known[self.ids], more)
 
-    def _take(self, added: Array) -> None:
-        after = self.predictor.gated(added + self.more, self.state)
-        self.more = np.zeros((), added.dtype)
+    def _take(self, added: Array, more: Array | None) -> None:
+        after = self.predictor.gated(added if more is None else added + more, self.state)
         for field, new in zip(self.state, after, strict=True):
             field[...] = new
 
@@ -179,7 +173,7 @@ BLOCK = 64
 
 
 def likeliest(logits: Array, k: int) -> tuple[Array, Array, Array]:
-    """As `door.likeliest`."""
+    """As `linear.likeliest`."""
     least = logits.max(1, keepdims=True)
     with np.errstate(invalid="ignore"):
         norms = (least + np.log(np.exp(logits - least).sum(1, keepdims=True)))[:, 0]

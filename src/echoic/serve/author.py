@@ -51,7 +51,7 @@ def open_author(path: str | Path, *, threads: int = 1, products: Products = "") 
     """A run folder or a bundle -> Author; the arguments are those of `predictor.open_predictor`.
 
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
-    model that runs in torch alone, or is no language model.
+    model that runs in torch alone, or is no language model; Unavailable for bfloat16 where there is none.
     """
     with opened_at(path) as (opened, config):
         return author_of(opened, config, threads=threads, products=products)

@@ -17,7 +17,7 @@ from typing import Any
 from echoic.core.bundle import Bundle
 from echoic.core.config import Config
 from echoic.decode.translations import Decoder, Sides, Translation, translate
-from echoic.kernels.door import Products
+from echoic.kernels.door import MOST_THREADS, Products
 from echoic.serve.opening import WEIGHTS, NeedsTorch, opened_at, translator_network_of
 from echoic.serve.predictor import require_list
 from echoic.serve.seq2seq import TranslatorNetwork, take
@@ -59,7 +59,7 @@ def open_interpreter(path: str | Path, *, threads: int = 1, products: Products =
     but that each of the threads searches for texts of its own.
 
     Raises BundleError, naming the file, if a bit is wrong or the files are not of one model; NeedsTorch for a
-    model that runs in torch alone, or is no translator.
+    model that runs in torch alone, or is no translator; Unavailable for bfloat16 where there is none.
     """
     with opened_at(path) as (opened, config):
         return interpreter_of(opened, config, threads=threads, products=products)
@@ -69,6 +69,8 @@ def interpreter_of(opened: Bundle, config: Config, *, threads: int = 1, products
     """The same of a bundle that was read."""
     if config.task.kind != "translate":
         raise NeedsTorch(f"translating by a model that does {config.task.kind}")
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads={threads}, wanted 1 to {MOST_THREADS}")
     sides = Sides.from_files(opened.files, config.text.lowercase)
     sizes = len(sides.text.vocabulary), None if sides.own is None else len(sides.own.vocabulary)
     network = translator_network_of(config, opened.files[WEIGHTS], *sizes, products=products)

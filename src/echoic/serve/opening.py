@@ -18,7 +18,8 @@ from echoic.core.errors import BundleError, EchoicError, Unavailable, show
 from echoic.core.hashing import MULTIPLIERS
 from echoic.export.weights import kind_of, recurrences, without_batch_norm, without_kernel
 from echoic.kernels import native
-from echoic.kernels.door import Layer, Linear, Products
+from echoic.kernels.door import Layer, Products
+from echoic.kernels.linear import Linear
 from echoic.kernels.plain import Array
 from echoic.serve.network import LanguageNetwork, Network, Ngrams, Pool
 from echoic.serve.seq2seq import Attention, TranslatorNetwork
@@ -131,7 +132,7 @@ def translator_network_of(
 
     attention = None
     if attends == "additive":
-        attention = Attention(linear("attention.key"), w["query.weight"], w["energy.weight"][0])
+        attention = Attention(linear("attention.key"), linear("attention.query"), w["energy.weight"][0])
     elif attends == "dot":
         attention = Attention(linear("attention.key") if w else None)
     return TranslatorNetwork(

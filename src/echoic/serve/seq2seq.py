@@ -18,7 +18,8 @@ import numpy as np
 
 from echoic.core.types import pad
 from echoic.decode.beam import Logits
-from echoic.kernels.door import Layer, Linear
+from echoic.kernels.door import Layer
+from echoic.kernels.linear import Linear
 from echoic.kernels.plain import Array, State
 from echoic.serve.network import run
 
@@ -32,8 +33,8 @@ class Attention:
 
     key: Linear | None
     """K -> A; None: keys stand for themselves."""
-    query: Array | None = None
-    """(A, H) of additive attention"""
+    query: Linear | None = None
+    """H -> A, of additive attention"""
     energy: Array | None = None
     """(A,) of additive attention"""
 
@@ -45,7 +46,7 @@ class Attention:
         """(B, S, A), (B, U, H) -> (B, U, S)"""
         if self.query is None or self.energy is None:
             return np.asarray(queries @ projected.swapaxes(1, 2) / np.sqrt(np.float32(projected.shape[2])))
-        inner = projected[:, None] + (queries @ self.query.T)[:, :, None]
+        inner = projected[:, None] + self.query(queries)[:, :, None]
         return np.asarray(np.tanh(inner, out=inner) @ self.energy)
 
 

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 
 #include <array>
 #include <optional>
@@ -27,6 +28,7 @@ template <class real> struct HeldPredictor {
 template <class real> struct HeldStepper {
   std::shared_ptr<const Predictor<real>> predictor;
   std::unique_ptr<Stepper<real>> stepper;
+  bool long_;
 };
 
 // weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o; 0: none
@@ -52,8 +54,10 @@ template <class real> nb::object shown(nb::handle self, real* data, size_t rows,
   return nb::cast(nb::ndarray<nb::numpy, real, nb::ndim<2>>(data, {rows, columns}, self, {stride, 1}));
 }
 
-// A step of fewer rows takes microseconds, in which the interpreter is not let go.
-constexpr int64_t many = 32;
+template <class real> using More = nb::ndarray<const real, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// Multiplications of a step that takes more than microseconds, in which the interpreter is let go.
+constexpr int64_t many = int64_t(1) << 20;
 
 template <class real> void add(nb::module_& m, const char* predictor, const char* stepper) {
   using Predicts = HeldPredictor<real>;
@@ -65,17 +69,20 @@ template <class real> void add(nb::module_& m, const char* predictor, const char
                              at<const real>(a[2]), at<real>(a[3]), at<real>(a[4]), at<real>(a[5])});
       }, "B, T, lengths, threads, (x, h0, c0, y, h, c): see Predictor::Rows in predict.h.")
       .def("know", [](const Predicts& self, int64_t N, Address x) { self.predictor->know(at<const real>(x), N); }, "N, x: see predict.h.")
-      .def("stepper", [](const Predicts& self, int64_t B) { return Steps{self.predictor, self.predictor->stepper(B)}; });
+      .def("stepper", [](const Predicts& self, int64_t B) {
+        auto made = self.predictor->stepper(B);
+        const bool is_long = B * made->H * (made->D + made->H) >= many;
+        return Steps{self.predictor, std::move(made), is_long};
+      });
   nb::class_<Steps>(m, stepper)
-      .def("step", [](const Steps& self) {
+      .def("step", [](const Steps& self, std::optional<More<real>> more) {
         std::optional<nb::gil_scoped_release> unlocked;
-        if (self.stepper->B >= many) unlocked.emplace();
-        self.stepper->step();
-      })
-      .def("add", [](const Steps& self, nb::ndarray<const real, nb::ndim<2>, nb::c_contig, nb::device::cpu> more) {
-        self.stepper->more = more.data();
-      }, "more (B, G*H): see Stepper in predict.h. It must outlive the step.")
-      .def("step_known", [](const Steps& self) { self.stepper->step_known(); })
+        if (self.long_) unlocked.emplace();
+        self.stepper->step(more ? more->data() : nullptr);
+      }, nb::arg("more").noconvert().none() = nb::none(), "more (B, G*H): see Stepper in predict.h.")
+      .def("step_known", [](const Steps& self, std::optional<More<real>> more) {
+        self.stepper->step_known(more ? more->data() : nullptr);
+      }, nb::arg("more").noconvert().none() = nb::none())
       .def_prop_ro("ids", [](nb::handle self) {
         const Stepper<real>& s = *nb::cast<const Steps&>(self).stepper;
         return nb::cast(nb::ndarray<nb::numpy, int64_t, nb::ndim<1>>(s.ids, {size_t(s.B)}, self));

@@ -17,7 +17,7 @@ class Likeliest {
   static constexpr float none = -std::numeric_limits<float>::infinity(), lowest = std::numeric_limits<float>::lowest();
 
  public:
-  // The k largest numbers of each row are wanted.
+  // The k >= 1 largest numbers of each row are wanted.
   Likeliest(int64_t rows, int64_t k) : k_(k), held_(size_t(rows * k), {none, 0}), rows_(size_t(rows)) {}
 
   // Numbers `place` and on of a row; -inf where a vector is longer than its row.
@@ -33,7 +33,7 @@ class Likeliest {
     if (any_above(logits, r.least)) keep(row, place, logits);
   }
 
-  // values, places (rows, k), in no order; norms (rows): log sum exp, no number where one of a row is a NaN or inf, or all
+  // values, places (rows, k), in no order, the place of a -inf means nothing; norms (rows): log sum exp, no number where one of a row is a NaN or inf, or all
   // are -inf.
   void tell(float* values, int64_t* places, float* norms) const {
     for (size_t i = 0; i < held_.size(); i++) values[i] = held_[i].first, places[i] = held_[i].second;
@@ -70,7 +70,7 @@ class Likeliest {
   std::vector<Row> rows_;
 };
 
-// logits (rows, size), dense; k <= size.
+// logits (rows, size), dense; 1 <= k <= size.
 inline void likeliest(int64_t rows, int64_t size, int64_t k, const float* logits, float* values, int64_t* places, float* norms) {
   constexpr int L = lanes<float>;
   Likeliest found(rows, k);

@@ -26,16 +26,16 @@ struct Int8Weights {
 template <class real> class Stepper {
  public:
   virtual ~Stepper() = default;
-  // x_t and the state before in x, h and c give the state after in h and c. One caller at a time.
-  virtual void step() = 0;
+  // x_t and the state before in x, h and c give the state after in h and c. more (B, G*H), or null: added to the gates
+  // beside W x. One caller at a time.
+  virtual void step(const real* more) = 0;
   // The same where row i reads the input numbered ids[i] of Predictor::know. Throws std::out_of_range.
-  virtual void step_known() = 0;
+  virtual void step_known(const real* more) = 0;
 
   int64_t B, D, H;
   int64_t stride;  // elements from one row of h, or of c, to the next
   real *x, *h, *c;  // (B, D) dense, (B, stride), (B, stride), c null where the cell has no memory; 0 at first
   int64_t* ids;     // (B); 0 at first
-  const real* more = nullptr;  // (B, G*H): what the next step alone adds to the gates, beside W x
 };
 
 template <class real> class Predictor {
@@ -67,7 +67,7 @@ class LinearMap {
   virtual ~LinearMap() = default;
   // x (rows, inputs) -> y (rows, outputs). Any number of callers at once.
   virtual void run(int64_t rows, const float* x, float* y) const = 0;
-  // As `likeliest` (likeliest.h) of y, which is never written down. k <= outputs.
+  // As `likeliest` (likeliest.h) of y, which is never written down. 1 <= k <= outputs.
   virtual void likeliest(int64_t rows, const float* x, int64_t k, float* values, int64_t* places, float* norms) const = 0;
 };
 

@@ -219,18 +219,17 @@ template <class T, class Cell, class Weights> class Steps final : public Predict
       this->B = rows, this->D = s.s_.D, this->H = s.s_.H, this->stride = s.Hp_;
       this->x = input.data(), this->h = work.h[0].data(), this->c = work.c.data(), this->ids = numbers.data();
     }
-    void step() override { reads(this->x); }
-    void step_known() override {
+    void step(const T* more) override { reads(this->x, more); }
+    void step_known(const T* more) override {
       const int64_t size = P::input * layer.Hp_;
       for (int64_t id : numbers)
         if (id < 0 || id >= layer.N_) throw std::out_of_range("no input of that number is known");
       for (int64_t i = 0; i < this->B; i++)
         std::memcpy(work.gates.data() + i * layer.gate_stride_, layer.known_.data() + numbers[size_t(i)] * size, size_t(size) * sizeof(T));
-      reads(nullptr);
+      reads(nullptr, more);
     }
-    void reads(const T* x) {
-      layer.advance({this->B, 1, x, this->more, this->D, nullptr, 0}, work, scratch, 0, layer.vectors_, nobody);
-      this->more = nullptr;
+    void reads(const T* x, const T* more) {
+      layer.advance({this->B, 1, x, more, this->D, nullptr, 0}, work, scratch, 0, layer.vectors_, nobody);
       std::memcpy(this->h, work.h[1].data(), size_t(this->B * this->stride) * sizeof(T));
     }
   };
