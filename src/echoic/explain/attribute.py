@@ -32,8 +32,9 @@ SMALLEST = 0.05
 """A difference below this is not divided by: a hundredth of next to nothing cannot be asked of a sum in float32."""
 FEWEST, EVEN, MOST = 16, 64, 1024
 """Points of the path: at first, as long as they lie evenly, and at last."""
-HALVED = 8
-"""One interval in so many is halved before all are looked at again."""
+HALVED = 0.75
+"""Of what all intervals miss, the share of those that are halved before all are looked at again: many where the path is
+smooth, one where f jumps."""
 PATH_TOKENS = 16_384
 """Tokens of a batch of path points; changes speed and memory, no answer."""
 
@@ -113,10 +114,12 @@ def _closely(score: Score, x: Tensor, most: int, complete: Callable[[np.ndarray]
         begin, middle, end = slice(0, -1, 2), slice(1, None, 2), slice(2, None, 2)
         sums = (slopes[begin] + 4 * slopes[middle] + slopes[end]) * ((places[end] - places[begin]) / 6)[:, None]
         missed = np.abs(sums.sum(1) - (values[end] - values[begin]))
-        count = min(max(FEWEST, len(missed) // HALVED) // 2, (most - len(places)) // 2)
+        order = np.argsort(-missed, kind="stable")
+        most_of_it = 1 + int(np.searchsorted(np.cumsum(missed[order]), HALVED * missed.sum()))
+        count = min(most_of_it, (most - len(places)) // 2)
         if complete(scores := sums.sum(0)) or count < 1:
             return scores, len(places)
-        worst = np.sort(np.argsort(-missed, kind="stable")[:count])
+        worst = np.sort(order[:count])
         before = np.stack([2 * worst + 1, 2 * worst + 2], 1).ravel()
         between = (places[before - 1] + places[before]) / 2
         more, steeper = _along(score, x, between)
