@@ -146,6 +146,8 @@ def speed(record: Record) -> str:
             ("sentences a second, beam of 5", "beam", record["beam5_sentences_per_second"]),
         )
     ]
+    same, texts = record["equal_best_hypotheses"]
+    told = f"{about(record)} Of {texts} sentences {same} have the same best hypothesis on both sides."
     return "\n\n".join(
-        ["### The same translator in torch.nn", about(record), table(("", "echoic", "torch.nn", "times"), rows)]
+        ["### The same translator in torch.nn", told, table(("", "echoic", "torch.nn", "times"), rows)]
     )

@@ -26,9 +26,14 @@ def machine() -> dict[str, Any]:
     return {"processor": model, "cores": len(os.sched_getaffinity(0)), "system": platform.system()}
 
 
+PLACES = {"--work", "--runs"}
+"""Options that say where pieces are kept, which is a machine's own affair."""
+
+
 def save(name: str, facts: dict[str, Any]) -> Path:
     """Writes results/<name>.json: `facts` and where they come from."""
-    given = [argument.replace(str(data_dir()), "$ECHOIC_DATA") for argument in sys.argv[1:]]
+    words = [argument.replace(str(data_dir()), "$ECHOIC_DATA") for argument in sys.argv[1:]]
+    given = [word for before, word in zip(["", *words], words, strict=False) if not {before, word} & PLACES]
     about = {
         "command": " ".join(["python", os.path.relpath(sys.argv[0]), *given]),
         "versions": {p: version(p) for p in PACKAGES} | {"python": platform.python_version()},
