@@ -248,3 +248,10 @@ def test_the_verdict_and_the_table() -> None:
     assert render(found).renderables
     differences[0]["real"] = True
     assert verdict(found).endswith("really better than every other.")
+
+
+def test_rows_that_are_better_stand_as_ranges() -> None:
+    names = [str(i) for i in range(1, 9)]
+    differences = [{"better": a, "worse": "8", "real": a in "12346"} for a in names[:-1]]
+    found = {"table": [line(name, 0.9) for name in names], "differences": differences, "seeds": 1}
+    assert lines(found)[-1][3] == "1–4, 6"

@@ -100,10 +100,35 @@ bool repeats(Kind kind, int64_t B, int64_t H, int threads) {
   return true;
 }
 
+// Callers of one linear layer at the same time.
+bool serves_many() {
+  const int64_t rows = 60, inputs = 40, outputs = 700, k = 12;
+  Numbers weight(inputs * outputs), x(rows * inputs);
+  for (size_t i = 0; i < weight.size(); i++) weight[i] = float(i % 37) / 37 - 0.5f;
+  for (size_t i = 0; i < x.size(); i++) x[i] = float(i % 29) / 29 - 0.5f;
+  auto layer = portable::isa.linear(inputs, outputs, weight.data(), weight.data());
+  std::vector<Numbers> norms(4, Numbers(rows));
+  std::vector<std::thread> callers;
+  for (Numbers& mine : norms)
+    callers.emplace_back([&] {
+      Numbers values(rows * k), y(rows * outputs);
+      std::vector<int64_t> places(rows * k);
+      layer->run(rows, x.data(), y.data());
+      layer->likeliest(rows, x.data(), k, values.data(), places.data(), mine.data());
+    });
+  for (std::thread& each : callers) each.join();
+  for (const Numbers& mine : norms)
+    if (mine != norms[0] || !std::isfinite(mine[0])) {
+      std::printf("linear: another answer\n");
+      return false;
+    }
+  return true;
+}
+
 }  // namespace
 
 int main() {
-  bool good = true;
+  bool good = serves_many();
   for (int kind = 0; kind < 6; kind++)
     for (int threads : {4, 2, 3}) {
       good &= repeats(Kind(kind), 40, 80, threads);   // by rows

@@ -47,13 +47,13 @@ def verdict(found: Found) -> str:
     if len(worse) == len(scored) - 1:
         return f"{head} It is really better than every other."
     level = [line["name"] for line in scored[1:] if line["name"] not in worse]
-    return f"{head} It cannot be told apart from {len(level)} of the others: {', '.join(map(show, level[:6]))}{'…' if len(level) > 6 else ''}."
+    return f"{head} It cannot be told apart from {len(level)} of the others: {'; '.join(map(show, level[:6]))}{'; …' if len(level) > 6 else '.'}"
 
 
 def lines(found: Found) -> list[list[str]]:
     """The cells of the table as text."""
-    number = {line["name"]: str(i) for i, line in enumerate(found["table"], 1)}
-    above: dict[str, list[str]] = {}
+    number = {line["name"]: i for i, line in enumerate(found["table"], 1)}
+    above: dict[str, list[int]] = {}
     for d in found["differences"]:
         if d["real"]:
             above.setdefault(d["worse"], []).append(number[d["better"]])
@@ -68,7 +68,7 @@ def lines(found: Found) -> list[list[str]]:
                 f"{number[name]}. {name}" + (f" ({line['seeds']} of {found['seeds']} seeds)" if line["failed"] else ""),
                 percent(line["accuracy"]),
                 f"{100 * line['low']:.1f} to {100 * line['high']:.1f}",
-                " ".join(above.get(name, [])),
+                _ranges(sorted(above.get(name, []))),
                 _whole(line["parameters"]),
                 _whole(line["updates"]),
                 f"{line['seconds']:.0f} s",
@@ -78,6 +78,17 @@ def lines(found: Found) -> list[list[str]]:
             ]
         )
     return out
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """[1, 2, 3, 4, 7] -> "1–4, 7"; numbers rise."""
+    runs: list[list[int]] = []
+    for each in numbers:
+        if runs and each == runs[-1][-1] + 1:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _whole(value: float | None, unit: str = "") -> str:
@@ -117,7 +128,7 @@ def html(found: Found) -> str:
     )
     sections = [
         ("verdict", "", f'<p class="verdict">{say(verdict(found), 1000)}</p><p>{say(about, 1000)}</p>'),
-        ("table", "The table", table(HEADS, body) + f"<p>{say(ABOUT, 1000)}</p>"),
+        ("table", "The table", table(HEADS, body, "cells") + f"<p>{say(ABOUT, 1000)}</p>"),
         ("intervals", "Scores and intervals", _intervals(found["table"])),
         (
             "differences",

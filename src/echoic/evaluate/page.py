@@ -105,6 +105,7 @@ th { font-weight: 600; color: var(--soft); font-size: .85rem; text-align: right;
 td { text-align: right; vertical-align: top; white-space: nowrap } th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line) }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 5rem; white-space: normal }
 .scores tbody tr:first-child { font-weight: 700 }
+.cells td, .cells th { padding-right: .7rem } .cells td:first-child { min-width: 12rem }
 .errors td, .errors th, .pairs :nth-child(2) { text-align: left } .errors td { white-space: normal } .errors td:last-child { white-space: nowrap }
 .errors td:nth-child(2) { min-width: 16rem; overflow-wrap: anywhere } .errors td:nth-child(n+3) { min-width: 5rem }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem }
