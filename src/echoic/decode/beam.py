@@ -148,8 +148,8 @@ def _best(
     if not np.isfinite(norm).all():
         raise DataError(NO_NUMBERS)
     values[np.isin(tokens, never)] = -np.inf
-    if isinstance(logits, np.ndarray) and held.any():
-        allowed = _constrained(logits[held], alive.of(held), how, limits, prefixes)
+    if held.any():
+        allowed = _constrained(np.asarray(logits)[held], alive.of(held), how, limits, prefixes)
         values[held], tokens[held], _ = likeliest(allowed, values.shape[1])
     log_p = alive.log_p[:, None] + (values.astype(np.float64) - norm[:, None])
     place, column = np.nonzero(np.isfinite(log_p))

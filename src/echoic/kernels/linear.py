@@ -1,7 +1,7 @@
 """The NumPy door's other half: linear layers, and the likeliest of what they say.
 
     linear = Linear(weight, bias)                       x W^T + b of rows, the weights packed once
-    values, places, norms = likeliest(linear.later(x), k)   of each row the k largest, and log sum exp
+    values, places, norms = likeliest(Product(linear, x), k)   of each row the k largest, and log sum exp
 
 As door.py has it, whose `products` these are: the native core computes, or NumPy where there is none.
 """
@@ -9,6 +9,7 @@ As door.py has it, whose `products` these are: the native core computes, or NumP
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +49,17 @@ class Linear:
             out = rows @ self._plain[0].T + self._plain[1]
         return out.reshape(*lead, self.outputs)
 
-    def later(self, x: Array) -> Product:
-        """The same of x (N, K), multiplied when it is wanted."""
-        return Product(self, dense(x, "x", np.dtype(np.float32), (None, self.inputs)))
+    def likeliest(self, x: Array, k: int) -> tuple[Array, Array, Array]:
+        """`likeliest` of x (N, K) times the weights, which is never written down."""
+        if self._plain is not None:
+            return plain.likeliest(self(x), k)
+        x = dense(x, "x", np.dtype(np.float32), (None, self.inputs))
+        return _told(len(x), min(k, self.outputs), lambda k, out: self._core.likeliest(len(x), k, [address(x), *out]))
 
 
 @dataclass(frozen=True)
 class Product:
-    """Rows of `linear(x)` (N, R) that are not multiplied yet, and need not be written down to find the likeliest."""
+    """`linear(x)` (N, R), multiplied when it is wanted, and not written down to find the likeliest of its rows."""
 
     linear: Linear
     x: Array
@@ -64,28 +68,25 @@ class Product:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(self.linear(self.x), dtype)
 
-    def __getitem__(self, rows: Array) -> Product:
-        return Product(self.linear, self.x[rows])
-
 
 def likeliest(logits: Array | Product, k: int) -> tuple[Array, Array, Array]:
     """(N, V) float32 -> the k largest numbers of each row (N, min(k, V)), in no order, their places int64 (of a -inf it
     means nothing), and log sum exp (N,), which is no number where one of the row is none or all are -inf."""
     if k < 1:
         raise ValueError(f"k={k}, wanted at least 1")
-    if logits.linear._plain is not None if isinstance(logits, Product) else native.why_not() is not None:
-        return plain.likeliest(np.asarray(logits), k)
     if isinstance(logits, Product):
-        rows, size, given = len(logits.x), logits.linear.outputs, logits.x
-    else:
-        given = dense(logits, "logits", np.dtype(np.float32), (None, None))
-        rows, size = given.shape
-    k, core = min(k, size), native.core()
+        return logits.linear.likeliest(logits.x, k)
+    if native.why_not() is not None:
+        return plain.likeliest(logits, k)
+    logits = dense(logits, "logits", np.dtype(np.float32), (None, None))
+    (rows, size), core, isa = logits.shape, native.core(), native.isa()
+    call: Any = core.likeliest  # type: ignore[union-attr]
+    return _told(rows, min(k, size), lambda k, out: call(isa, rows, size, k, [address(logits), *out]))
+
+
+def _told(rows: int, k: int, call: Callable[[int, list[int]], None]) -> tuple[Array, Array, Array]:
+    """values, places, norms, which `call` writes at their addresses."""
     values, places = np.empty((rows, k), np.float32), np.empty((rows, k), np.int64)
     norms = np.empty(rows, np.float32)
-    where = [*map(address, (given, values, places, norms))]
-    if isinstance(logits, Product):
-        logits.linear._core.likeliest(rows, k, where)
-    else:
-        core.likeliest(native.isa(), rows, size, k, where)  # type: ignore[union-attr]
+    call(k, [address(each) for each in (values, places, norms)])
     return values, places, norms
