@@ -148,6 +148,4 @@ def speed(record: Record) -> str:
     ]
     same, texts = record["equal_best_hypotheses"]
     told = f"{about(record)} Of {texts} sentences {same} have the same best hypothesis on both sides."
-    return "\n\n".join(
-        ["### The same translator in torch.nn", told, table(("", "echoic", "torch.nn", "times"), rows)]
-    )
+    return "\n\n".join(["### The same translator in torch.nn", told, table(("", "echoic", "torch.nn", "times"), rows)])

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from multiprocessing import get_context
@@ -36,7 +37,8 @@ from sklearn.pipeline import make_pipeline
 from accuracy import learning_parts
 from echoic.core.config import Config
 from echoic.core.types import Example
-from echoic.serve.predictor import open_predictor
+from echoic.kernels import native
+from echoic.serve.predictor import Predictor, open_predictor
 from record import save
 from sets import SETS
 
@@ -115,6 +117,10 @@ def _ask_torch(texts: Sequence[str]) -> list[str]:
     return [str(record.label) for record in _TORCH[0].predict(texts)]
 
 
+def labels(predictor: Predictor, texts: Sequence[str]) -> list[str]:
+    return [str(record.label) for record in predictor.predict(texts)]
+
+
 def seconds(answer: Answer, texts: Sequence[str]) -> float:
     start = time.perf_counter()
     answer(texts)
@@ -129,7 +135,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     parts = SETS[chosen.set]()
-    whole, eight = open_predictor(chosen.run), open_predictor(chosen.run, products="int8")
+    rounded = ("int8", *["bfloat16"] * native.has_bfloat16())
+    ours = {"echoic": open_predictor(chosen.run)}
+    ours |= {f"echoic {each}": open_predictor(chosen.run, products=each) for each in rounded}
+    whole = ours["echoic"]
     train, valid = learning_parts(parts, Config(seed=whole.about["seed"]))
     texts = [e.input for e in parts["test"][: chosen.texts]]
     fast, counted = best(by_fasttext(train), valid), best(by_tfidf(train), valid)
@@ -141,8 +150,7 @@ def main() -> None:
             return torch.submit(_ask_torch, texts).result()
 
         ways: dict[str, tuple[str, Answer]] = {
-            "echoic": ("", lambda texts: [each.label for each in whole.predict(texts)]),
-            "echoic int8": ("", lambda texts: [each.label for each in eight.predict(texts)]),
+            **{name: ("", partial(labels, predictor)) for name, predictor in ours.items()},
             "torch": ("the same model", by_torch),
             "fastText": fast,
             "TF-IDF + LR": counted,
