@@ -24,6 +24,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "texts": "film reviews classified a second, one thread",
         "torch": "{:,.0f} the same model in torch",
         "ways": {"echoic": "{:,.0f}", "echoic int8": "{:,.0f} in eight bits", "echoic bfloat16": "{:,.0f} in bfloat16"},
+        "and": "; ",
         "beam": "sentences translated a second, beam of 5, two cores",
         "torch beam": "{:,.0f} the same in torch.nn, batched",
         "rounded beam": "the same, both multiplying bfloat16",
@@ -43,6 +44,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "texts": "每秒分类的影评数，单线程",
         "torch": "{:,.0f} 同一个模型用 torch",
         "ways": {"echoic": "{:,.0f}", "echoic int8": "八位整数 {:,.0f}", "echoic bfloat16": "bfloat16 {:,.0f}"},
+        "and": "；",
         "beam": "每秒翻译的句子数，束宽 5，两个核",
         "torch beam": "{:,.0f} 同一个模型用 torch.nn，批量搜索",
         "rounded beam": "同上，两边都用 bfloat16 相乘",
@@ -67,7 +69,7 @@ def _rows(folder: Path, words: dict[str, Any], micro: str, second: str) -> Itera
             yield words[what], f"{pace[own]:,.0f}", words[beside].format(pace[other]), _times(ratios[own, other])
     for _, record in records(folder / "throughput", "imdb*.json"):
         pace = {row["way"]: row["texts_a_second"] for row in record["rows"]}
-        own = "; ".join(how.format(pace[way]) for way, how in words["ways"].items() if way in pace)
+        own = words["and"].join(how.format(pace[way]) for way, how in words["ways"].items() if way in pace)
         yield words["texts"], own, words["torch"].format(pace["torch"]), _times(pace["echoic"] / pace["torch"])
     for name, what in (("speed", "beam"), ("speed-bfloat16", "rounded beam")):
         for _, record in records(folder / "translate", f"{name}.json"):
