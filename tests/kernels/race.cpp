@@ -81,7 +81,8 @@ bool predicts_the_same(Kind kind, int64_t B, int threads, bool eight) {
   std::vector<int8_t> w, u;
   for (float each : layer.w) w.push_back(int8_t(each * 400));
   for (float each : layer.u) u.push_back(int8_t(each * 400));
-  Int8Weights quantised{w.data(), u.data(), layer.b.data(), layer.b.data()};
+  const std::vector<float> scale(layer.b.size(), 1.0f / 400);  // a relu's states must not grow past all numbers
+  Int8Weights quantised{w.data(), u.data(), scale.data(), scale.data()};
   auto predictor = eight ? portable::isa.predict_int8(shape, in, quantised) : portable::isa.predict_float(shape, in);
   double first = layer.predict(*predictor);
   if (std::isfinite(first) && layer.predict(*predictor) == first) return true;
@@ -103,21 +104,21 @@ bool repeats(Kind kind, int64_t B, int64_t H, int threads) {
 // Callers of one linear layer at the same time.
 bool serves_many() {
   const int64_t rows = 60, inputs = 40, outputs = 700, k = 12;
-  Numbers weight(inputs * outputs), x(rows * inputs);
+  std::vector<float> weight(inputs * outputs), x(rows * inputs);
   for (size_t i = 0; i < weight.size(); i++) weight[i] = float(i % 37) / 37 - 0.5f;
   for (size_t i = 0; i < x.size(); i++) x[i] = float(i % 29) / 29 - 0.5f;
   auto layer = portable::isa.linear(inputs, outputs, weight.data(), weight.data());
-  std::vector<Numbers> norms(4, Numbers(rows));
+  std::vector<std::vector<float>> norms(4, std::vector<float>(rows));
   std::vector<std::thread> callers;
-  for (Numbers& mine : norms)
+  for (std::vector<float>& mine : norms)
     callers.emplace_back([&] {
-      Numbers values(rows * k), y(rows * outputs);
+      std::vector<float> values(rows * k), y(rows * outputs);
       std::vector<int64_t> places(rows * k);
       layer->run(rows, x.data(), y.data());
       layer->likeliest(rows, x.data(), k, values.data(), places.data(), mine.data());
     });
   for (std::thread& each : callers) each.join();
-  for (const Numbers& mine : norms)
+  for (const std::vector<float>& mine : norms)
     if (mine != norms[0] || !std::isfinite(mine[0])) {
       std::printf("linear: another answer\n");
       return false;
