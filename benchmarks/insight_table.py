@@ -48,7 +48,8 @@ def compared(record: Record) -> str:
     rows = record["rows"]
     told = (
         f"{about(record)} {rows['train']:,} rows to train on, {rows['test']:,} to score, "
-        f"{record['seeds']} seed{'s' * (record['seeds'] > 1)}, {record['updates']} updates and up to whole passes. Really better: over so many others, by a paired test corrected for all pairs."
+        f"{record['seeds']} seed{'s' * (record['seeds'] > 1)}, {record['updates']} updates and up to whole passes. "
+        "Really better: over so many others, by a paired test corrected for all pairs."
     )
     head = ("cell", "accuracy [95 %]", "really better than", "parameters", "seconds", "tokens a second, training", "texts a second", "MiB")  # fmt: skip
     return "\n\n".join([f"### Which cell (`echoic compare`, IMDb, {rows['train']:,} rows)", told, table(head, lines)])

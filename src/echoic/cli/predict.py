@@ -88,7 +88,8 @@ def open_answering(
     run: str, device: str | None, said: Callable[[str], None], products: Products = "", threads: int | None = None
 ) -> Predictor | Interpreter | Model:
     """What answers: the predictor or the interpreter, which start without torch, or where they cannot, or another
-    device than the CPU is named, the model in torch. Raises UsageError for `products` in torch; `threads`: None takes what fits."""
+    device than the CPU is named, the model in torch. threads: None is every core for a translator, one for others.
+    Raises UsageError for `products` in torch."""
     from echoic.serve.opening import NeedsTorch, opened_at
 
     if device in (None, "cpu"):

@@ -34,6 +34,7 @@ LARGEST_BATCH, MOST_THREADS = 1 << 16, 1 << 10
 """Rows of a stepper; threads of a call."""
 
 Products = Literal["", "bfloat16", "int8"]
+"""What is multiplied: the weights' own numbers, or theirs rounded."""
 
 
 class Layer:
@@ -175,8 +176,9 @@ class Stepper:
 
     def step(self, x: Array, state: State | None = None, more: Array | None = None) -> tuple[Array, State]:
         """x (B, D) or (B,) numbers of known inputs, state (h,) or (h, c), None: zeros -> (y (B, H), the state after),
-        new arrays; y is the state's h. more (B, G*H): added to the gates. Raises TypeError for another dtype, ValueError for another shape and
-        IndexError for a number that is none."""
+        new arrays; y is the state's h. more (B, G*H): added to the gates.
+
+        Raises TypeError for another dtype, ValueError for another shape and IndexError for a number that is none."""
         h, c = self._h, self._c
         numbers = getattr(x, "ndim", 2) == 1
         if numbers:
