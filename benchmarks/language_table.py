@@ -148,4 +148,5 @@ def speed(record: Record) -> str:
     ]
     same, texts = record["equal_best_hypotheses"]
     told = f"{about(record)} Of {texts} sentences {same} have the same best hypothesis on both sides."
-    return "\n\n".join(["### The same translator in torch.nn", told, table(("", "echoic", "torch.nn", "times"), rows)])
+    head = "### The same translator in torch.nn" + ", both in bfloat16" * ("--bfloat16" in record["command"])
+    return "\n\n".join([head, told, table(("", "echoic", "torch.nn", "times"), rows)])

@@ -24,7 +24,7 @@ from echoic.core.types import Example
 from echoic.model import Model, load
 from echoic.pipeline import LANGUAGE, silent
 from echoic.read.keys import text_key
-from echoic.read.streams import cut, read_unlabelled
+from echoic.read.streams import cut, distinct, read_unlabelled
 from echoic.read.tables import Table
 from echoic.tasks.base import Say
 from echoic.train import lock, virtual
@@ -196,8 +196,7 @@ def reading_parts(
     left_out = sum(text_key(e.input) in keys for e in own)
     if left_out:
         said(f"{left_out:,} of {len(own):,} texts stand in the validation part or the test file, and are left out")
-    kept = {key: e for e in (*labelled, *own) if (key := text_key(e.input)) and key not in keys}
-    texts = [Example(e.input, row=e.row) for e in kept.values()]
+    texts = distinct((*labelled, *own), held)
     if len(texts) < 2:
         raise DataError(f"{len(texts)} texts are left for the language model to learn from; want 2 or more")
     order = np.random.default_rng(config.seed).permutation(len(texts))

@@ -85,7 +85,7 @@ def plain_of(problem: Any) -> Any:
 def walk_through(c: Any, rng: Any) -> None:
     """The NumPy door on every instruction set: a batch, single steps, and both in eight bits."""
     from echoic.kernels import native
-    from echoic.kernels.linear import Linear, Product, likeliest
+    from echoic.kernels.linear import Linear, Pending, likeliest
     from kernels.door_case import check
 
     core: Any = native.core()
@@ -109,7 +109,7 @@ def walk_through(c: Any, rng: Any) -> None:
                 linear = Linear(np.ones((outputs, inputs), np.float32), products=products)
                 x = np.ones((rows, inputs), np.float32)
                 assert (np.abs(linear(x) - inputs) < 1e-3).all()
-                for logits in (Product(linear, x), linear(x)):
+                for logits in (Pending(linear, x), linear(x)):
                     assert (np.abs(likeliest(logits, 5)[0] - inputs) < 1e-3).all()
     del os.environ["ECHOIC_ISA"]
     native.isa.cache_clear()

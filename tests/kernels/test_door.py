@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from echoic.core.errors import Unavailable
 from echoic.kernels import native, plain
 from echoic.kernels.door import Layer
-from echoic.kernels.linear import Linear, Product, likeliest
+from echoic.kernels.linear import Linear, Pending, likeliest
 from kernels.door_case import Case, case, check, off
 from kernels.native_calls import Array, Problem, interpreter_is_free
 from kernels.native_reference import FORWARD, HIDDEN
@@ -636,7 +636,7 @@ def test_the_likeliest_of_a_product_are_those_of_its_rows(
     draw = np.random.default_rng(rows)
     linear = Linear(*(draw.normal(size=s).astype(np.float32) - 9 for s in ((outputs, 20), outputs)), products=products)
     x = draw.normal(size=(rows, 20)).astype(np.float32)
-    later = Product(linear, x)
+    later = Pending(linear, x)
     np.testing.assert_array_equal(np.asarray(later), linear(x))
     for one, other in zip(likeliest(later, k), likeliest(linear(x), k), strict=True):
         np.testing.assert_allclose(np.sort(one), np.sort(other), rtol=1e-6)
@@ -655,7 +655,7 @@ def test_a_linear_layer_refuses_what_does_not_fit() -> None:
     with pytest.raises(TypeError, match="got list"):
         Linear(weight)([[1.0] * 4])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="k=0"):
-        likeliest(Product(Linear(weight), np.zeros((2, 4), np.float32)), 0)
+        likeliest(Pending(Linear(weight), np.zeros((2, 4), np.float32)), 0)
     assert Linear(np.zeros((3, 0), np.float32))(np.zeros((2, 0), np.float32)).tolist() == [[0.0] * 3] * 2
     with pytest.raises(ValueError, match="wanted one of '', 'bfloat16', 'int8'"):
         Linear(weight, products="int4")  # type: ignore[arg-type]

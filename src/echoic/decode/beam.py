@@ -27,9 +27,9 @@ import numpy as np
 from echoic.core.errors import DataError, UsageError, show
 from echoic.core.types import EMPTY
 from echoic.decode.sampling import How, State, choose, softmax
-from echoic.kernels.linear import Product, likeliest
+from echoic.kernels.linear import Pending, likeliest
 
-Logits = np.ndarray | Product
+Logits = np.ndarray | Pending
 """(N, V) float32, perhaps not multiplied yet."""
 
 Step = Callable[[np.ndarray, State], tuple[Logits, np.ndarray | None, State]]

@@ -1,7 +1,7 @@
 """The NumPy door's other half: linear layers, and the likeliest of what they say.
 
     linear = Linear(weight, bias)                       x W^T + b of rows, the weights packed once
-    values, places, norms = likeliest(Product(linear, x), k)   of each row the k largest, and log sum exp
+    values, places, norms = likeliest(Pending(linear, x), k)   of each row the k largest, and log sum exp
 
 As door.py has it, whose `products` these are: the native core computes, or NumPy where there is none.
 """
@@ -58,8 +58,8 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Product:
-    """`linear(x)` (N, R), multiplied when it is wanted, and not written down to find the likeliest of its rows."""
+class Pending:
+    """`linear(x)` (N, R), multiplied when it is wanted and not written down to find the likeliest of its rows."""
 
     linear: Linear
     x: Array
@@ -69,12 +69,12 @@ class Product:
         return np.asarray(self.linear(self.x), dtype)
 
 
-def likeliest(logits: Array | Product, k: int) -> tuple[Array, Array, Array]:
+def likeliest(logits: Array | Pending, k: int) -> tuple[Array, Array, Array]:
     """(N, V) float32 -> the k largest numbers of each row (N, min(k, V)), in no order, their places int64 (of a -inf it
     means nothing), and log sum exp (N,), which is no number where one of the row is none or all are -inf."""
     if k < 1:
         raise ValueError(f"k={k}, wanted at least 1")
-    if isinstance(logits, Product):
+    if isinstance(logits, Pending):
         return logits.linear.likeliest(logits.x, k)
     if native.why_not() is not None:
         return plain.likeliest(logits, k)

@@ -49,10 +49,16 @@ def read_unlabelled(path: str | Path, data: DataConfig) -> Table:
 
 
 def new_texts(given: Sequence[Example], known: Iterable[Example], said: Callable[[str], None]) -> list[Example]:
-    """The texts that are not known already, each once, without labels."""
+    """`distinct`, and how many they are."""
+    new = distinct(given, known)
+    said(f"{len(new):,} of {len(given):,} unlabelled texts are new, and learned from")
+    return new
+
+
+def distinct(given: Iterable[Example], known: Iterable[Example]) -> list[Example]:
+    """The texts that are not empty and not known, each once, without labels."""
     keys = {text_key(e.input) for e in known} | {b""}
     new = {key: e for e in given if (key := text_key(e.input)) not in keys}
-    said(f"{len(new):,} of {len(given):,} unlabelled texts are new, and learned from")
     return [Example(e.input, row=e.row) for e in new.values()]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from echoic.core.types import pad
 from echoic.decode.beam import Logits
 from echoic.kernels.door import Layer
-from echoic.kernels.linear import Linear, Product
+from echoic.kernels.linear import Linear, Pending
 from echoic.kernels.plain import Array, State
 from echoic.serve.network import run
 
@@ -140,7 +140,7 @@ class TranslatorNetwork:
         h, below = _steps(self.below, x, state.below)
         weights, mean = self._attend(state, h)
         s, above = _steps(self.above, h, state.above, mean(state.memory.gates))
-        logits: Logits = Product(self.out, np.tanh(self.join(s) + mean(state.memory.told)))
+        logits: Logits = Pending(self.out, np.tanh(self.join(s) + mean(state.memory.told)))
         context = mean(state.memory.keys) if self.input_feeding or self.copy is not None else state.context
         if self.copy is not None and weights is not None:
             told = np.concatenate([s, context], 1)

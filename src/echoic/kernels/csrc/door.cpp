@@ -5,6 +5,7 @@
 #include <nanobind/stl/optional.h>
 
 #include <array>
+#include <memory>
 #include <optional>
 
 #include "module.h"
@@ -59,6 +60,10 @@ template <class real> using More = nb::ndarray<const real, nb::ndim<2>, nb::c_co
 // Multiplications of a step that takes more than microseconds, in which the interpreter is let go.
 constexpr int64_t many = int64_t(1) << 20;
 
+std::unique_ptr<nb::gil_scoped_release> unlocked_if(bool is_long) {
+  return is_long ? std::make_unique<nb::gil_scoped_release>() : nullptr;
+}
+
 template <class real> void add(nb::module_& m, const char* predictor, const char* stepper) {
   using Predicts = HeldPredictor<real>;
   using Steps = HeldStepper<real>;
@@ -76,11 +81,11 @@ template <class real> void add(nb::module_& m, const char* predictor, const char
       });
   nb::class_<Steps>(m, stepper)
       .def("step", [](const Steps& self, std::optional<More<real>> more) {
-        std::optional<nb::gil_scoped_release> unlocked;
-        if (self.long_) unlocked.emplace();
+        const auto unlocked = unlocked_if(self.long_);
         self.stepper->step(more ? more->data() : nullptr);
       }, nb::arg("more").noconvert().none() = nb::none(), "more (B, G*H): see Stepper in predict.h.")
       .def("step_known", [](const Steps& self, std::optional<More<real>> more) {
+        const auto unlocked = unlocked_if(self.long_);
         self.stepper->step_known(more ? more->data() : nullptr);
       }, nb::arg("more").noconvert().none() = nb::none())
       .def_prop_ro("ids", [](nb::handle self) {
