@@ -39,6 +39,7 @@ CHINESE = ("chnsenticorp", "smp2020_ewect", "tnews")
 VARIANTS: dict[str, Callable[[str], list[str]]] = {
     "default": lambda _: [],
     "bfloat16": lambda _: ["train.bfloat16=true"],
+    "attention": lambda _: ["model.pool=attention"],  # for explain.py
     "vectors": lambda name: [f'text.vectors="{data_dir() / (TENCENT if name in CHINESE else GLOVE)}"'],
 }
 KEPT = ("examples", "accuracy", "macro_f1", "loss", "ece")

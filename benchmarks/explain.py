@@ -9,7 +9,7 @@ Kept in results/explain/<name>.json:
   completeness  of integrated gradients: the share of texts within 1 %, the middle and the worst
   points        how many texts needed how many points of the path
   faithful      AOPC of each method beside random words, on the first --faithful texts
-  captum        the largest difference of a token's score to captum's, at the same points, where even points do; or that it is absent
+  captum        the largest difference of a token's score to captum's, at the same even points of the path; or that it is absent
   cost          of each method, in predictions of the same text (the median over some texts)
 """
 
@@ -73,25 +73,22 @@ def complete(found: list[Any]) -> dict[str, Any]:
     }
 
 
-def from_captum(model: Model, text: str) -> float | None:
-    """The largest difference of a token's score to captum's; None where even points do not make it complete, which are
-    all that captum has."""
+def from_captum(model: Model, text: str) -> float:
+    """The largest difference of a token's score to captum's, at even points of the path, which are all that captum has,
+    be they enough or not."""
     from captum.attr import IntegratedGradients
 
     reading = Reading(model.network, model.task.text.encode([text])[0])
     score = reading.score(int(reading.logits.argmax()))
     own = integrated_gradients(score, reading.embedded, most=EVEN)
-    if own.completeness is None or own.completeness > TOLERANCE:
-        return None
     other = IntegratedGradients(score).attribute(
         reading.embedded[None], n_steps=own.points, method="gausslegendre", internal_batch_size=16
     )
     return float(np.abs(other[0].sum(1).detach().numpy() - own.scores).max())
 
 
-def against_captum(found: list[float | None]) -> dict[str, Any]:
-    known = [difference for difference in found if difference is not None]
-    return {"installed": True, "texts": len(known), "largest_difference": max(known, default=None)}
+def against_captum(found: list[float]) -> dict[str, Any]:
+    return {"installed": True, "texts": len(found), "largest_difference": max(found)}
 
 
 def cost(model: Model, text: str, methods: list[str]) -> list[float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from echoic.probe import Outcome
 from echoic.probe import rows as outcomes
 from markdown import Record, about, records, table
@@ -59,11 +61,16 @@ def explained(name: str, record: Record) -> str:
     whole, faithful, captum = record["completeness"], record["faithful"], record["captum"]
     model = record["model"]
     lines = [
-        f"- Integrated gradients are complete within 1 % on {whole['within']:.1%} of {whole['texts']} texts "
-        f"(median {whole['median']:.2%}, worst {whole['worst']:.2%}); points of the path: "
-        + ", ".join(f"{points} for {texts} texts" for points, texts in record["points"].items())
+        f"- Integrated gradients are complete within 1 % on {round(whole['within'] * whole['texts'])} of {whole['texts']} "
+        f"texts (median {whole['median']:.2%}, worst {whole['worst']:.2%}); points of the path: "
+        + _quantiles(record["points"])
         + ".",
-        f"- {faithful['verdict']}",
+        f"- {faithful['verdict']} How far the probability falls without the words it names (AOPC), on {faithful['texts']} "
+        "texts: "
+        + ", ".join(
+            f"{m} {f['aopc']:.3f} ({f['times_random']:.0f} times random)" for m, f in faithful["methods"].items()
+        )
+        + f"; random words {faithful['random']:.3f}.",
         "- Cost in predictions of the same text: " + ", ".join(f"{m} {c:g}" for m, c in record["cost"].items()) + ".",
         _captum(captum),
     ]
@@ -71,12 +78,17 @@ def explained(name: str, record: Record) -> str:
     return "\n\n".join([f"### Explanations ({name})", told, "\n".join(lines)])
 
 
+def _quantiles(counts: dict[str, int]) -> str:
+    """counts: how many texts needed so many points."""
+    needed = np.repeat(np.array(list(counts), int), list(counts.values()))
+    middle, most = np.quantile(needed, (0.5, 0.9), method="inverted_cdf")
+    return f"{middle} for half of the texts, {most} for nine in ten, {needed.max()} at most"
+
+
 def _captum(found: Record) -> str:
     if not found["installed"]:
         return "- captum was not installed."
-    if not found["texts"]:
-        return "- captum's even points completed no text, so that its scores were not compared."
     return (
-        f"- The largest difference of a token's score to captum's, on {found['texts']} texts that its even points "
-        f"complete: {found['largest_difference']:.2g}."
+        f"- The largest difference of a token's score to captum's, at the same even points of the path, on "
+        f"{found['texts']} texts: {found['largest_difference']:.2g}."
     )

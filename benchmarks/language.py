@@ -60,7 +60,9 @@ class Set:
 
 
 def packed(folder: str, name: str) -> bytes:
-    return lzma.open(data_dir() / folder / name, "rb").read()
+    """A file that was packed with xz, or the file as it was fetched."""
+    path = data_dir() / folder / name
+    return path.with_suffix("").read_bytes() if not path.exists() else lzma.open(path, "rb").read()
 
 
 def tinyshakespeare() -> Parts:

@@ -100,12 +100,12 @@ WORDS: dict[str, dict[str, Any]] = {
         "20newsgroups-stripped": "20newsgroups, headers, footers, quotes removed",
         "unseen": "{}, without the test rows that are in train or dev",
         "seed": ("1 seed", "{} seeds"),
-        "how": "Network alone: the recurrent network from scratch (`model.ngrams=false`); default: with an n-gram path beside it. Test part, per cent; median over the seeds (with vectors some sets have one: RESULTS.md). TF-IDF + LR is measured here, on the same rows. Differences in points, paired, on the median seed. Seconds: the default's training, all of it. {dash}: not measured.",
+        "how": "Network alone: the recurrent network from scratch (`model.ngrams=false`); default: with an n-gram path beside it. Test part, per cent; each column has its own median over the seeds (with vectors some sets have one: RESULTS.md), the best of a row is bold. TF-IDF + LR is measured here, on the same rows. Differences in points, paired, of the seed where they are the median. Seconds: the default's training, all of it. {dash}: not measured.",
         "made": "Made by `python benchmarks/accuracy.py all --seeds 0,1,2` and, for word vectors, the same with `--variant vectors`; written by `python benchmarks/results.py`.",
         "machine": "Measured on {}.",
         "cores": "{} ({} cores, {}, torch {})",
         "more": " Macro F1, and the scores without test rows that are also in train: [RESULTS.md](RESULTS.md).",
-        "speed": "Both sides of a ratio took turns in one run; commands, spreads and the rows where torch is faster: [RESULTS.md](RESULTS.md).",
+        "speed": "Both sides of a ratio took turns in one run, each row on one machine, but not all rows on the same one; machines, commands, spreads and the rows where torch is faster: [RESULTS.md](RESULTS.md).",
         "settings": "`{}` was trained with `--set {}`.",
         "published": "Published by others on the same test parts, some with pretrained word vectors; read at the source named, not measured here:",
         "published head": ("data set", "model", "accuracy", "source"),
@@ -121,12 +121,12 @@ WORDS: dict[str, dict[str, Any]] = {
         "20newsgroups-stripped": "20newsgroups，去掉信头、签名和引文",
         "unseen": "{}，去掉在训练集或验证集里出现过的测试行",
         "seed": ("1 个种子", "{} 个种子"),
-        "how": "只用循环网络：从零训练（`model.ngrams=false`）；默认：旁边再加一条 n-gram 通路。测试集，百分数，取各种子的中位数（带词向量的一列有的只跑了一个种子，见 RESULTS.md）。TF-IDF + LR 也在这里、在同样的行上测得。差值以百分点计，逐行配对，取中位数所在的那个种子。秒：默认配置训练的全部时间。{dash}：还没有测。",
+        "how": "只用循环网络：从零训练（`model.ngrams=false`）；默认：旁边再加一条 n-gram 通路。测试集，百分数，每一列各取各种子的中位数（带词向量的一列有的只跑了一个种子，见 RESULTS.md），一行里最好的用粗体。TF-IDF + LR 也在这里、在同样的行上测得。差值以百分点计，逐行配对，取差值为中位数的那个种子。秒：默认配置训练的全部时间。{dash}：还没有测。",
         "made": "由 `python benchmarks/accuracy.py all --seeds 0,1,2` 测得，词向量一列另加 `--variant vectors`；本表由 `python benchmarks/results.py` 写出。",
         "machine": "测试机器：{}。",
         "cores": "{}（{} 核，{}，torch {}）",
         "more": "宏 F1、去掉训练集里也有的测试行之后的分数，见 [RESULTS.md](RESULTS.md)（英文）。",
-        "speed": "比值两边都在同一次运行里轮流测得；命令、波动范围，以及 torch 更快的那些形状，见 [RESULTS.md](RESULTS.md)（英文）。",
+        "speed": "比值两边都在同一次运行里轮流测得；每一行都在一台机器上测得，各行的机器不尽相同；机器、命令、波动范围，以及 torch 更快的那些形状，见 [RESULTS.md](RESULTS.md)（英文）。",
         "settings": "`{}` 训练时用了 `--set {}`。",
         "published": "别人在同样的测试集上公布的数字，有的用了预训练词向量；抄自所注来源，不是在这里测的：",
         "published head": ("数据集", "模型", "准确率", "来源"),
@@ -171,13 +171,13 @@ def middle(values: Iterable[float | None]) -> float | None:
 
 
 def difference(records: Sequence[Record], row: Row) -> tuple[float, Paired | None] | None:
-    """default less TF-IDF on the median seed, with its interval where the record holds what that takes."""
-    scored = [(s, r["seed"], r) for r in records if (s := score(r, "default", row)) is not None]
-    if not scored:
+    """default less TF-IDF, of the seed where it is the median, with its interval where the record holds what that takes."""
+    scored = [(score(r, "default", row), score(r, "tfidf_lr", row), r) for r in records]
+    found = [(own - simple, r["seed"], r) for own, simple, r in scored if own is not None and simple is not None]
+    if not found:
         return None
-    own, _, record = sorted(scored, key=lambda each: each[:2])[(len(scored) - 1) // 2]
-    simple = score(record, "tfidf_lr", row)
-    return None if simple is None else (own - simple, _interval(record, row))
+    value, _, record = sorted(found, key=lambda each: each[:2])[(len(found) - 1) // 2]
+    return value, _interval(record, row)
 
 
 def _interval(record: Record, row: Row) -> Paired | None:
@@ -214,7 +214,8 @@ def accuracy_table(records: Records, language: str, rows: Sequence[Row] = ROWS) 
             for path, variant in COLUMNS
         ]
         cells = [_percent(value) for value in columns]
-        cells[3] = cells[3] if columns[3] is None else f"**{cells[3]}**"
+        best = max(cells, key=lambda cell: -1.0 if cell == DASH else float(cell))
+        cells = [f"**{cell}**" if cell == best != DASH else cell for cell in cells]
         seconds = middle(record["seconds"]["fit"] for record in mine)
         title = words.get(row.set, row.set)
         lines.append(

@@ -28,7 +28,7 @@ def cold_start(name: str, record: Record) -> str:
             f"### From a cold start, and many texts ({name})",
             f"{about(record)} {record['texts']:,} texts, {record['tokens']:,} tokens, one thread on both sides.",
             table(
-                ("", "predictor", "torch"),
+                ("", "predictor", "the same kernels through torch"),
                 [
                     ("texts a second", f"{pace['predictor']:,.0f}", f"{pace['torch']:,.0f}"),
                     ("milliseconds for one text", f"{first['predictor']:.2f}", f"{first['torch']:.2f}"),

@@ -19,7 +19,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "torch cell": "{:.0f} µs torch.nn.LSTMCell",
         "write": "writing a character, LSTM of 512",
         "torch loop": "{:.0f} µs a loop in torch",
-        "cold": "`echoic predict` from a cold start",
+        "cold": "`echoic predict` of a film review, from a cold start",
         "import": '{:.2f} s `python -c "import torch"`',
         "texts": "film reviews classified a second, one thread",
         "torch": "{:,.0f} the same model in torch",
@@ -39,7 +39,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "torch cell": "{:.0f} 微秒 torch.nn.LSTMCell",
         "write": "写一个字符，512 单元的 LSTM",
         "torch loop": "{:.0f} 微秒 torch 循环",
-        "cold": "冷启动跑一次 `echoic predict`",
+        "cold": "冷启动，用 `echoic predict` 判一条影评",
         "import": '{:.2f} 秒 `python -c "import torch"`',
         "texts": "每秒分类的影评数，单线程",
         "torch": "{:,.0f} 同一个模型用 torch",
@@ -83,7 +83,7 @@ def _rows(folder: Path, words: dict[str, Any], micro: str, second: str) -> Itera
     for _, record in records(folder, "generate.json"):
         own, other = (_one(record, cell="lstm", way=way)["microseconds"] for way in ("echoic", "torch, cell"))
         yield words["write"], f"{own:.0f} {micro}", words["torch loop"].format(other), _times(other / own)
-    for _, record in records(folder / "predict", "demo.json"):
+    for _, record in records(folder / "predict", "imdb.json"):
         starts = record["cold_start_seconds"]
         own, other = (sorted(each)[len(each) // 2] for each in (starts["predict"], starts["import_torch"]))
         yield words["cold"], f"{own:.2f} {second}", words["import"].format(other), _times(other / own)

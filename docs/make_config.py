@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from echoic import transplant
 from echoic.core import registry
 from echoic.core.config import Config, describe
 
@@ -23,11 +24,17 @@ SECTIONS = {
     "model": "the network",
     "train": "how it is trained",
 }
+FINETUNED = {
+    "classify": "the classifier",
+    "language": "its language model (besides those of `task.kind = generate`)",
+    "adapt": "its language model where it begins from a base",
+}
+"""The parts of finetune.toml."""
 HEAD = """# Settings
 
 Written by `python docs/make_config.py` from `echoic.core.config`; change nothing here by hand. `echoic train --settings` lists them too, `echoic cells` and `echoic tasks` the options of each cell and task.
 
-A setting is changed with `--set section.key=value` (repeatable), in a TOML file given with `--config`, or in Python with `Config().override(["section.key=value"])`. What is named later wins: defaults (a task may have its own, listed below), `--config`, `--set`, then the flags such as `--seed`. An unknown key is refused with the nearest name. A run folder holds its own `config.toml` with every default filled in. A dash means: not set.
+A setting is changed with `--set section.key=value` (repeatable), in a TOML file given with `--config`, or in Python with `Config().override(["section.key=value"])`. What is named later wins: defaults (a task and `echoic finetune` have some of their own, listed below), `--config`, `--set`, then the flags such as `--seed`. An unknown key is refused with the nearest name. A run folder holds its own `config.toml` with every default filled in. A dash means: not set.
 
 ```
 echoic train reviews.csv --out gru-run --set model.cell.kind=gru --set train.lr=0.001
@@ -43,7 +50,12 @@ def page() -> str:
         parts.append(f"## {section}: {title}\n\n{table(rows)}")
         if section == "task":
             parts += options("task", "task")
-            parts += [defaults(name) for name in registry.names("task") if registry.defaults("task", name)]
+            named = {f"`task.kind = {name}`": registry.flat_defaults("task", name) for name in registry.names("task")}
+            parts += [defaults(f"with {name}", found) for name, found in named.items() if found]
+            parts += [
+                defaults(f"with `echoic finetune`, {part}", registry.flat(transplant.recipe(stage)))
+                for stage, part in FINETUNED.items()
+            ]
         if section == "model":
             parts += options("cell", "model.cell")
     rest = {key: value for key, value in known.items() if "." not in key}
@@ -57,12 +69,10 @@ def options(kind: str, section: str) -> list[str]:
     return [f"With `{section}.kind = {name}`:\n\n{table(own)}" for name, own in found.items() if own]
 
 
-def defaults(task: str) -> str:
-    """What a task's own defaults are, where they are others than those of this page."""
-    listed = ", ".join(
-        f"`{key} = {shown(value).strip('`')}`" for key, value in registry.flat_defaults("task", task).items()
-    )
-    return f"Defaults that are others with `task.kind = {task}`, for whatever nobody named: {listed}."
+def defaults(where: str, found: dict[str, Any]) -> str:
+    """Defaults that are others than those of this page."""
+    listed = ", ".join(f"`{key} = {shown(value).strip('`')}`" for key, value in found.items())
+    return f"Defaults that are others {where}, for whatever nobody named: {listed}."
 
 
 def table(settings: dict[str, tuple[Any, str]]) -> str:

@@ -56,7 +56,7 @@ def test_a_folder_of_that_name_goes_first(installed: Path, tmp_path: Path) -> No
 
 def test_a_base_that_is_not_installed_says_how(installed: Path) -> None:
     for opens in (echoic.load, open_author):
-        with pytest.raises(Unavailable, match="pip install echoic-base-zz"):
+        with pytest.raises(Unavailable, match=r"pip install ./bases/echoic-base-zz"):
             opens("base-zz")
     for other in ("base-", "base-../x", "base-en/bundle", "based"):
         assert bundle.find(other) == Path(other)

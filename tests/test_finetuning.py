@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cli.commands import process, sentences, write_csv
 from echoic import finetuning, pipeline, transplant
 from echoic.core import bundle
 from echoic.core.config import Config
-from echoic.core.errors import BundleError, CannotCreate, ConfigError, DataError, UsageError
+from echoic.core.errors import BundleError, CannotCreate, ConfigError, DataError, InputMissing, UsageError
 from echoic.core.types import SPECIALS, Example
 from echoic.model import Model, load
 from echoic.train.loop import Interrupted
@@ -174,6 +175,18 @@ def test_an_adaptive_softmax_grows_in_its_last_cluster() -> None:
     torch.testing.assert_close(after.clusters.weight, base.network.clusters.weight, atol=1e-5, rtol=0)
 
 
+def test_an_adaptive_softmax_that_gains_a_cluster_draws_it() -> None:
+    base = language_model(LANGUAGE.override(["task.tied=true", "task.cutoffs=[6,30]"]))
+    known = len(base.task.text.vocabulary)
+    assert 6 < known < 30
+    assert len(base.network.clusters.weight) == 1
+    settings = transplant.settings(base, LANGUAGE)
+    texts = [Example(f"{e.input} w{i}") for i, e in enumerate(examples(40, 9))]
+    after = pipeline.fit(texts, texts[:4], settings, base=base).model.network
+    assert len(after.clusters.weight) == 2
+    assert all(t.isfinite().all() for t in after.state_dict().values())
+
+
 # What is refused
 
 
@@ -262,13 +275,13 @@ def test_texts_of_the_evaluation_sets_are_left_out(folder: Path, tmp_path: Path)
     assert {" ".join(text.casefold().split()) for text in texts}.isdisjoint(held)
     assert sorted(texts) == sorted({"a wholly new text", "another one"} | {e.input for e in parts["train"]} - held)
     assert any(note.startswith("3 of 7 texts stand in the validation part or the test file") for note in said)
-    assert tables.keys() == {"train", "labelled", "test"}
+    assert tables.keys() == {"train", "labelled", "test", finetuning.APART}
     assert all(e.target is None for part in read.values() for e in part)
 
 
 def run(folder: Path, out: Path, watch: Any = None, **how: Any) -> dict[str, Any]:
     how = {"base": folder / "base", "unlabelled": folder / "texts.txt", "language": SHORT} | how
-    return finetuning.finetune(folder / "data.csv", out, SMALL, watch=watch or Silent(), **how)
+    return finetuning.finetune(folder / "data.csv", out, how.pop("config", SMALL), watch=watch or Silent(), **how)
 
 
 SHORT = Config.parse({"task": {"kind": "generate"}, "train": {"epochs": 2, "batch_size": 8, "checkpoint_seconds": 0}})
@@ -347,6 +360,8 @@ def test_a_run_goes_on_with_its_own_base_and_files_only(folder: Path, whole: Pat
     (tmp_path / "more.txt").write_text("one more text\nand another\n")
     with pytest.raises(ConfigError, match="other data than"):
         run(folder, whole, resume=True, unlabelled=tmp_path / "more.txt")
+    with pytest.raises(ConfigError, match="other data than"):  # which it has read some of
+        run(folder, whole, resume=True, config=SMALL.override(["data.valid_fraction=0.4"]))
     with pytest.raises(ConfigError, match="other settings than"):
         run(folder, whole, resume=True, language=SHORT.override(["train.lr=0.5"]))
     with pytest.raises(ConfigError, match="base was"):
@@ -385,6 +400,16 @@ def test_it_learns_more_from_few_labels_than_from_nothing(tmp_path: Path) -> Non
         return float(pipeline.evaluate(model, test)["accuracy"])
 
     assert accuracy(base) > 0.9 > accuracy(None)
+
+
+def test_force_removes_nothing_before_its_files_were_read(folder: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for wrong in ({"base": tmp_path / "no-such-base"}, {"unlabelled": tmp_path / "none.txt"}):
+        with pytest.raises(InputMissing):
+            run(folder, out, force=True, **wrong)
+        assert answers(out) == answers(whole)
+        assert (out / "language" / "bundle").is_dir()
 
 
 def test_force_removes_runs_and_nothing_else(folder: Path, tmp_path: Path) -> None:

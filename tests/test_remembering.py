@@ -55,8 +55,7 @@ def test_each_segment_is_scored_and_then_learned_from(model: Model) -> None:
     before = [p.detach().clone() for p in model.network.parameters()]
     with torch.no_grad():
         for p, first in zip(network.parameters(), before, strict=True):
-            moved = p - rate * (p.grad if p.grad is not None else 0.0)
-            p.copy_(moved + decay * (first - moved))
+            p.copy_(p - rate * (p.grad if p.grad is not None else 0.0) + decay * (first - p))
         h, _ = network.read(ids[None, 5:10], None, [type(s)(*(f.detach() for f in s)) for s in state], None)
         wanted = (float(nats.sum()) + float(network.nats(h[0], ids[6:11]).sum())) / 10
     text = model.task.text.decode(ids[1:11].tolist())

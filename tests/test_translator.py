@@ -46,6 +46,7 @@ def test_fit_predict_and_score() -> None:
     assert model.score(SOURCES[:8], told) == pytest.approx(100)
     assert model.score(SOURCES[:8], TARGETS[:8]) > 50 > model.score(SOURCES[:8], TARGETS[8:16])
     assert all(text.startswith("three") for text in model.predict(SOURCES[:8], prefix="three"))
+    assert model.predict(SOURCES[:8], prefix=" ") == told
 
 
 def test_save_and_load(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ are left out of what the language model reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from echoic.train.progress import Watcher
 
 READING = ("text", "encoding", "on_bad_bytes", "max_bytes", "max_field", "skip_bad")
 """Settings by which all files of a run are read."""
+APART = "texts kept apart"
 
 
 def finetune(
@@ -83,7 +85,12 @@ def finetune(
         assert start is not None
         settings = transplant.settings(start, config)
         more = unlabelled if virtual.wanted(settings.train) else None
-        return train(data, out, settings, valid=valid, resume=resume and begun, base=start, unlabelled=more, test=test)
+        trained = train(
+            data, out, settings, valid=valid, resume=resume and begun, base=start, unlabelled=more, test=test
+        )
+        if unlabelled is None:
+            durable.remove(out / LANGUAGE)  # of an earlier run
+        return trained
 
 
 def _refuse_existing(out: Path, resume: bool, force: bool) -> None:
@@ -96,8 +103,6 @@ def _refuse_existing(out: Path, resume: bool, force: bool) -> None:
     pipeline.refuse_existing(out, force)
     if begun and not force:
         raise CannotCreate(f"{show(out)}: exists already; --resume goes on with it, --force starts over")
-    if begun:
-        durable.remove(out / LANGUAGE)
 
 
 def _adapt(
@@ -118,7 +123,8 @@ def _adapt(
         language = Config.load(run / "config.toml")
     settings = language_settings(base, config, language)
     if begun and (run / "report.html").is_file():
-        return _ended(run, base, settings, {"train": unlabelled, **sources})
+        _, found = read_texts(unlabelled, None, settings, silent, labelled=config, sources=sources)
+        return _ended(run, base, settings, found)
     said("first the language model: it reads the texts without their labels")
     read = partial(read_texts, labelled=config, sources=sources)
     train(unlabelled, run, settings, resume=begun, base=base, read=read)
@@ -126,14 +132,15 @@ def _adapt(
     return load(run, config.device)
 
 
-def _ended(run: Path, base: Model | None, settings: Config, files: Mapping[str, str | Path | None]) -> Model:
-    """The language model that an earlier command trained. Raises ConfigError if it was by other settings, files or base."""
+def _ended(run: Path, base: Model | None, settings: Config, files: Mapping[str, Table]) -> Model:
+    """The language model that an earlier command trained. Raises ConfigError if it was by other settings, files, parts
+    of them or base."""
     model = load(run, settings.device)
     made = {"seed", "task", "data", "text", "model", "train"}
     was: dict[str, Any] = {"base": model.about.get("base"), "data": model.about["data"]["sha256"]}
     now: dict[str, Any] = {
         "base": None if base is None else transplant.digest(base),
-        "data": {name: pipeline.digest_now(path) for name, path in files.items() if path is not None},
+        "data": {name: table.digest for name, table in files.items()},
     }
     for each, config in ((was, Config.load(run / "config.toml")), (now, settings)):
         each["settings"] = config.model_dump(mode="json", include=made)
@@ -184,6 +191,8 @@ def read_texts(
     if (test := sources["test"]) is not None:
         found["test"] = read_unlabelled(test, config.data)
         held += found["test"].examples
+    apart = b"".join(sorted({text_key(e.input) for e in held}))
+    found[APART] = replace(tables["train"], digest=durable.sha256(apart))  # a file may be parted otherwise next time
     return reading_parts(found["train"].examples, parts["train"], held, config, said), found
 
 

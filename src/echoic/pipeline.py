@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,7 @@ def fit(
         said=said,
     )
     clock.lap("finish")
-    seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid)])))
+    seen = np.unique(fingerprints(task.passages([e.input for e in (*train, *valid, *unlabelled)])))
     model = Model(config, task, network, facts.about(config) | origin, seen=seen)
     return Journey(model, fitted, train_data, valid_data, model.outputs_of(valid_data), clock.laps)
 
@@ -143,14 +144,17 @@ def fit(
 def _beside(task: Task, train: Dataset, unlabelled: Sequence[Example], config: Config, said: Say) -> virtual.Beside:
     """Texts without labels and those of the training rows, a batch a step."""
     assert isinstance(task, WithoutLabels), "other tasks refuse train.virtual and train.entropy"
-    rows = sorted([*train.rows, *task.encode(unlabelled).rows], key=len)
-    pool, given = Dataset(rows, None), config.train
-    lengths = pool.lengths
+    pool, given = Dataset([*train.rows, *task.encode(unlabelled).rows], None), config.train
     said(f"{len(pool):,} texts are learned from without labels, a batch a step (train.virtual, train.entropy)")
 
+    @cache
+    def plan(epoch: int) -> list[np.ndarray]:
+        return buckets.plan(pool.lengths, given.batch_size, given.batch_tokens, seed=config.seed, epoch=epoch)
+
     def batch(step: int) -> Batch:
-        index = buckets.drawn(lengths, given.batch_size, given.batch_tokens, seed=config.seed, step=step)
-        return task.collate(pool, index)
+        epoch, place = divmod(step, len(plan(0)))
+        batches = plan(epoch)
+        return task.collate(pool, batches[place % len(batches)])  # another epoch may have a batch less
 
     return virtual.Beside(batch, task.answers, task.cross_entropy)
 

@@ -94,9 +94,9 @@ class _Reader:
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         with torch.no_grad():
             for p, g, first in zip(parameters, gradients, self.first, strict=True):
+                p.lerp_(first, self.how.decay)
                 if g is not None:
                     p.sub_(g, alpha=self.how.rate)
-                p.lerp_(first, self.how.decay)
 
     def _mixed(self, nats: Tensor, h: Tensor, wanted: Tensor) -> Tensor:
         """(T,) nats with what the cache says; a place sees those before it, in this segment too."""

@@ -103,7 +103,8 @@ def _foreign(own: TextPreparer, texts: Sequence[str]) -> str | None:
 @torch.no_grad()
 def weights(network: nn.Module, base: Model) -> dict[str, str]:
     """Fills `network` with what it has in common with the base: the embedding and the recurrent layers, of another
-    language model everything. Rows of new tokens (a vocabulary grows at its end) get the mean row.
+    language model everything. Rows of new tokens (a vocabulary grows at its end) get the mean row; an adaptive
+    softmax that gains a cluster with them keeps what was drawn for it.
 
     Returns where they came from, for the bundle and for a run that is resumed."""
     same, both = type(network) is type(base.network), base.config.model.bidirectional
@@ -111,13 +112,13 @@ def weights(network: nn.Module, base: Model) -> dict[str, str]:
     for name, own in network.state_dict().items():
         source = name if same else name.replace("stack.cells.1.", "behind.cells.0.") if both else name
         if source in given and (same or name.startswith(("embed.", "stack."))):
-            _fill(name, own, given[source])
+            _fill(name, own, given[source], len(base.task.text.vocabulary))
     if not same:
         network.state_dict()["embed.weight"][PAD] = 0.0  # which the output of tied weights has moved
     return {"base": digest(base)}
 
 
-def _fill(name: str, own: Tensor, given: Tensor) -> None:
+def _fill(name: str, own: Tensor, given: Tensor, vocabulary: int) -> None:
     known = len(given) if given.dim() else 0
     if own.shape[1:] != given.shape[1:] or (given.dim() and len(own) < known):
         raise ConfigError(f"{name}: the base has {tuple(given.shape)}, the new network {tuple(own.shape)}")
@@ -125,7 +126,7 @@ def _fill(name: str, own: Tensor, given: Tensor) -> None:
         own.copy_(given)
         return
     own[:known] = given.to(own)
-    if len(own) > known:
+    if len(own) > known == vocabulary:
         own[known:] = given[len(SPECIALS) :].mean(0).to(own)
 
 

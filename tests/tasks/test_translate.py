@@ -342,6 +342,11 @@ def test_noise_of_all_steps_does_not_go_with_input_feeding(key: str) -> None:
         fit("task.input_feeding=true", *off, f"{key}={value}")
 
 
+def test_input_feeding_has_no_dropout_between_layers_above() -> None:
+    with pytest.raises(ConfigError, match=r"model.dropout_layers = 0.3: not with task.input_feeding"):
+        fit("task.input_feeding=true", "model.variational=0", "model.layers=2", "model.dropout_layers=0.3")
+
+
 @pytest.mark.parametrize(
     "setting",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import torch
 from train_toy import EVERY_STEP, Job, bits
 
 from echoic.core import durable
+from echoic.core.bundle import canonical
 from echoic.core.errors import BundleError, CannotCreate, ConfigError, EchoicError, NotPermitted, StorageError
 from echoic.train import checkpoint
 from echoic.train.checkpoint import Checkpoint, State
@@ -134,6 +136,19 @@ def test_a_run_without_one_whole_checkpoint_is_refused(here: Path) -> None:
     with pytest.raises(BundleError, match=r"00000002/state.json: missing.*start again in another run folder") as caught:
         checkpoint.latest(here, lambda _: None)
     assert caught.value.exit_code == 65
+    with pytest.raises(BundleError, match="all checkpoints of this run are damaged"):  # and never begun anew
+        checkpoint.latest(here, lambda _: None)
+
+
+def test_a_newer_releases_checkpoints_are_left_alone(here: Path) -> None:
+    checkpoint.save(here, saved(1), 2)
+    manifest = folder(here) / "manifest.json"
+    stated = json.loads(manifest.read_bytes()) | {"format": 99}
+    del stated["sha256"]
+    manifest.write_bytes(canonical(stated | {"sha256": durable.sha256(canonical(stated))}))
+    for _ in "ab":
+        with pytest.raises(BundleError, match=r"written in format 99.*install a newer echoic"):
+            checkpoint.latest(here, lambda _: None)
 
 
 def test_a_whole_bundle_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

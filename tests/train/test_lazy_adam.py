@@ -164,6 +164,37 @@ def test_other_optimisers_train_the_table_as_a_whole(settings: dict[str, str]) -
     assert toy.embed.weight.grad is not None
 
 
+def test_a_call_in_training_reads_rows_that_have_caught_up() -> None:
+    """With noise or without: a translator's guesses are made without."""
+    embed = Embed(6, 3)
+    table = lazy_adam.LazyAdam("w", embed, 0.9, None)
+    for step, word in enumerate([3, 4, 4, 4, 4]):
+        embed(torch.tensor([[word]]), Noise(0, step)).sum().backward()
+        table.step(0.01, 0.0)
+    behind, read = embed.weight.detach()[3].clone(), embed(torch.tensor([[3]])).detach()[0, 0]
+    table.leave()
+    assert not torch.equal(behind, embed.weight[3])
+    assert torch.equal(read, embed.weight[3])
+
+
+def test_a_table_that_was_frozen_begins_as_adam_begins() -> None:
+    embed = Embed(6, 3)
+    table, other = lazy_adam.LazyAdam("w", embed, 0.9, None), embed.weight.detach().clone().requires_grad_()
+    adam, ids = torch.optim.Adam([other], lr=0.01), torch.tensor([[3, 4, 5]])
+    for step in range(60):
+        frozen = step < 40
+        embed.weight.requires_grad_(not frozen)
+        read = embed(ids, Noise(0, step))
+        adam.zero_grad()
+        if not frozen:
+            read.sum().backward()
+            other[ids].sum().backward()
+        table.step(0.0 if frozen else 0.01, 0.0)
+        adam.step()
+    table.leave()
+    torch.testing.assert_close(embed.weight.detach(), other.detach())
+
+
 def test_a_frozen_table_is_left_alone_and_a_left_one_is_ordinary() -> None:
     toy = Toy()
     toy.embed.weight.requires_grad_(False)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from echoic.core.config import Config, TrainConfig
 from echoic.core.types import Batch, Example
 from echoic.layers.dropout import Noise
 from echoic.layers.embed import Embed
+from echoic.model import fingerprints
 from echoic.tasks.base import WithoutLabels
 from echoic.train import adversarial, virtual
 from echoic.train.loop import Interrupted
@@ -152,6 +156,23 @@ def test_texts_without_labels_are_learned_from_and_counted() -> None:
     assert any(note.startswith("64 texts are learned from without labels") for note in said)
     assert bits(alone) != bits(beside)
     assert beside.fitted.tokens > alone.fitted.steps * 16
+    assert np.isin(fingerprints([e.input for e in OTHERS]), beside.model.seen).all()
+
+
+def test_every_text_is_learned_from_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long and short, of the training rows and without labels, once an epoch of theirs."""
+    found: list[list[bytes]] = []
+
+    def learn(network: nn.Module, beside: virtual.Beside, batch: Batch, *_: Any) -> None:
+        found.append([row[:length].tobytes() for row, length in zip(batch.inputs, batch.lengths, strict=True)])
+
+    monkeypatch.setattr(virtual, "learn", learn)
+    long = [Example(f"{e.input} {'y ' * (i % 9)}", row=e.row) for i, e in enumerate(OTHERS)]
+    config = Config().override([*SMALL, "train.epochs=8"])
+    pipeline.fit(TRAIN, TRAIN[:6], config, unlabelled=long)
+    first, second = (Counter(chain.from_iterable(found[start : start + 8])) for start in (0, 8))
+    assert first == second
+    assert first.total() == len(TRAIN) + len(long)
 
 
 @pytest.mark.parametrize("setting", ["train.virtual=0", "train.entropy=0"])

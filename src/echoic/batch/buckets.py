@@ -34,13 +34,6 @@ def plan(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def drawn(lengths: np.ndarray, batch_size: int, batch_tokens: int, *, seed: int, step: int) -> np.ndarray:
-    """One batch as those of `plan`, of a row drawn at random and those behind it, of rows whose lengths rise: a pure
-    function, for rows that are learned from beside others and have no epochs."""
-    at = int(np.random.default_rng([seed, step]).integers(len(lengths)))
-    return _fill(lengths, np.arange(at, min(at + batch_size, len(lengths))), batch_size, batch_tokens)[0]
-
-
 def _fill(lengths: np.ndarray, order: np.ndarray, batch_size: int, batch_tokens: int) -> list[np.ndarray]:
     """`order` cut where the next row would make the batch too large."""
     cuts, start, longest = [], 0, 0

@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from echoic.cli.options import Talk, verb
+from echoic.cli.options import Talk, cores, verb
 from echoic.cli.output import render, say_json, table
 
 PACKAGES = {
@@ -20,6 +20,7 @@ PACKAGES = {
     "onnx": ("onnx", "train"),
     "rjieba": ("rjieba", "zh"),
     "optuna": ("optuna", "tune"),
+    "sacrebleu": ("sacrebleu", "translate"),
     "fastapi": ("fastapi", "serve"),
     "uvicorn": ("uvicorn", "serve"),
 }
@@ -36,14 +37,21 @@ def doctor(talk: Talk) -> None:
     rows = [["echoic", found["echoic"]], ["python", found["python"]], ["machine", found["machine"]]]
     rows += [[name, _package(state)] for name, state in found["packages"].items()]
     rows += [["devices", ", ".join(found["devices"]) or "none, as torch is missing"]]
-    rows += [["threads", str(found["threads"])], ["kernels", found["kernels"]], ["data", found["data"]]]
+    rows += [
+        ["threads", str(found["threads"])],
+        ["core", found["core"]],
+        ["kernels", found["kernels"]],
+        ["data", found["data"]],
+    ]
     render(table({"": "left", " ": "left"}, rows))
 
 
 def examine() -> dict[str, Any]:
     import echoic
+    from echoic.kernels import native
     from echoic.read.named import data_dir
 
+    why_not = native.why_not()
     there = importlib.util.find_spec("torch") is not None
     return {
         "echoic": echoic.__version__,
@@ -51,8 +59,9 @@ def examine() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} logical processors",
         "packages": {name: _state(name, *where) for name, where in PACKAGES.items()},
         "devices": _devices() if there else [],
-        "threads": _threads() if there else 0,
-        "kernels": _kernels() if there else "none, as torch is missing",
+        "threads": _threads() if there else cores(),
+        "core": native.name() if why_not is None else f"none: {why_not}",
+        "kernels": _kernels() if there else "no training, as torch is missing",
         "data": str(data_dir()),
     }
 

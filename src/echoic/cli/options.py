@@ -8,6 +8,7 @@ settings as `--set`, over what `--config` says: defaults < --config < --set < fl
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -115,6 +116,11 @@ class Settings:
         values["task"] = values.get("task", {}) | task
         values |= {name: value for name in ("seed", "device") if (value := getattr(self, name)) is not None}
         return Config.parse(values, "the options")
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 
 from echoic.cli.evaluate import open_model
-from echoic.cli.options import Precision, Reading, RunFolder, Talk, verb
+from echoic.cli.options import Precision, Reading, RunFolder, Talk, cores, verb
 from echoic.cli.output import hint, listener, say, say_json, to_json
 from echoic.core import durable
 from echoic.core.errors import CannotCreate, DataError, UsageError, show
@@ -99,7 +99,7 @@ def open_answering(
                 if config.task.kind == "translate":
                     from echoic.serve.interpreter import interpreter_of
 
-                    predictor = interpreter_of(opened, config, threads=threads or _cores(), products=products)
+                    predictor = interpreter_of(opened, config, threads=threads or cores(), products=products)
                 else:
                     from echoic.serve.predictor import predictor_of
 
@@ -116,11 +116,6 @@ def open_answering(
     if products:
         raise UsageError(f"--{products} is for the CPU, not for --device {show(device)}")
     return open_model(run, device)
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _options(

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from echoic.core import durable
-from echoic.core.errors import BundleError, CannotCreate, InputMissing, Unavailable, show
+from echoic.core.errors import BundleError, CannotCreate, InputMissing, Newer, Unavailable, show
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -71,7 +71,9 @@ def find(path: str | Path) -> Path:
         return Path(path)
     package = importlib.util.find_spec(f"echoic_{str(path).replace('-', '_')}")
     if package is None or package.origin is None:
-        raise Unavailable(f"{path}: no such folder, and no base of this name is installed: pip install echoic-{path}")
+        raise Unavailable(
+            f"{path}: no such folder, and no base of this name is installed: pip install ./bases/echoic-{path}, in the source of echoic"
+        )
     return Path(package.origin).parent / "bundle"
 
 
@@ -105,7 +107,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     if isinstance(version, int) and version > FORMAT:
-        raise BundleError(
+        raise Newer(
             f"{show(path, 300)}: written in format {version}, this release reads up to {FORMAT}; install a newer echoic"
         )
     if not whole:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -116,7 +116,7 @@ class DataConfig(Section):
 class TextConfig(Section):
     tokenizer: str = Field(
         "auto",
-        description="words, chars, bytes, bpe, unigram, zh_words, or auto: chosen by looking at the text, and said",
+        description="words, spaced, chars, codepoints, bytes, bpe, unigram, zh_words, or auto: chosen by looking at the text, and said",
     )
     lowercase: bool = Field(True, description="fold case before the vocabulary is built")
     max_vocab: Annotated[int, Field(ge=4, le=10_000_000)] = Field(
@@ -196,7 +196,7 @@ class TrainConfig(Section):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="the optimiser")
     lr: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(
         0.0,
-        description="the highest learning rate; 0: 0.002, and with more than two classes that times the root of half their number",
+        description="the highest learning rate; 0: 0.002, and with more than two classes, one a text, that times the root of half their number",
     )
     momentum: Rate = Field(0.9, description="momentum of sgd and rmsprop; beta1 of adam and adamw")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.01, description="weight decay")
@@ -383,5 +383,6 @@ def describe(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, tup
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             out |= describe(inner, f"{prefix}{name}.")
         else:
-            out[prefix + name] = (field.get_default(call_default_factory=True), field.description or "")
+            choices = f" [{', '.join(get_args(inner))}]" if get_origin(inner) is Literal else ""
+            out[prefix + name] = (field.get_default(call_default_factory=True), (field.description or "") + choices)
     return out

@@ -72,6 +72,10 @@ class BundleError(DataError):
     """A bundle or checkpoint that is damaged, foreign or newer than this release."""
 
 
+class Newer(BundleError):
+    """A whole one, of a release that is newer than this one."""
+
+
 def show(text: object, limit: int = 80) -> str:
     """Untrusted text made safe for a terminal: control characters escaped, cut at `limit`."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(text))

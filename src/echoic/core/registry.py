@@ -11,6 +11,7 @@ import ast
 import importlib
 import pkgutil
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,9 +60,13 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
 
 
 def flat_defaults(kind: str, name: str) -> dict[str, Any]:
-    """The same as {"section.key": value}."""
-    sections = defaults(kind, name).items()
-    return {f"{section}.{key}": value for section, inner in sections for key, value in inner.items()}
+    """`defaults`, flat."""
+    return flat(defaults(kind, name))
+
+
+def flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Nested sections as {"section.key": value}."""
+    return {f"{section}.{key}": value for section, inner in sections.items() for key, value in inner.items()}
 
 
 def get(kind: str, name: str) -> Any:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from echoic.batch import buckets
 from echoic.core import bundle
 from echoic.core.errors import BundleError, DataError, UsageError, show
-from echoic.core.types import PAD, UNKNOWN
+from echoic.core.types import EMPTY, PAD, UNKNOWN
 from echoic.decode import beam
 from echoic.decode.sampling import How, State, generators
 from echoic.prepare.text import TextPreparer
@@ -160,7 +160,7 @@ def translate(
     if temperature and (n_best > 1 or coverage_penalty):
         raise UsageError("n_best, coverage_penalty: of the search; with a temperature one answer is drawn")
     rows = list(sides.text.encode(inputs)) if cut else sides.read(inputs)
-    start = sides.written.encode([prefix])[0].tolist() if prefix else []
+    start = [token for token in sides.written.encode([prefix])[0].tolist() if token != EMPTY]
     limits = [
         max(math.ceil((max_ratio or sides.ratio) * (len(row) + 5 * (max_ratio is None))), 1 + len(start))
         for row in rows

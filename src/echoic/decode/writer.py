@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from echoic.core.types import EMPTY
+from echoic.core.types import EMPTY, PAD
 from echoic.decode import beam
 from echoic.decode.sampling import How, State, Step, before_stop, begin, generators, settled, write
 
@@ -100,7 +100,6 @@ class Writer:
     def search(self, tokens: int, width: int) -> None:
         """Goes on by the likeliest `tokens` tokens that a beam of `width` hypotheses finds (decode/beam.py), fewer where
         a text may end; the first sample, where nothing was written yet. Nothing is drawn and nothing penalised."""
-        never = list(self.how.forbidden)
 
         def step(ids: np.ndarray, before: tuple[int, State] | None) -> tuple[np.ndarray, None, tuple[int, State]]:
             written, state = (0, self.thread.state) if before is None else before
@@ -108,7 +107,9 @@ class Writer:
             if logits is None:
                 logits, state = self.step(ids[:, None], state)
             logits = np.array(logits, np.float32)
-            logits[:, never] = -np.inf
+            if EMPTY in self.how.forbidden:  # the search writes it where a text is cut; what it has goes to padding
+                logits[:, PAD] = np.logaddexp(logits[:, PAD], logits[:, EMPTY])
+                logits[:, EMPTY] = -np.inf
             if written == tokens:  # it is cut here, which costs nothing
                 logits[:] = -np.inf
                 logits[:, EMPTY] = 0.0
@@ -117,7 +118,8 @@ class Writer:
         def take(state: tuple[int, State], places: np.ndarray) -> tuple[int, State]:
             return state[0], taken(state[1], places)
 
-        ((best, *_),) = beam.search(step, take, None, np.array([tokens]), beam.Search(width))
+        never = tuple(token for token in self.how.forbidden if token != EMPTY)
+        ((best, *_),) = beam.search(step, take, None, np.array([tokens]), beam.Search(width, forbidden=never))
         sample = self.samples[0]
         for token in best.ids:
             if not sample.done:

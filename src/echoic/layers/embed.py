@@ -47,13 +47,13 @@ class Embed(nn.Module):
         self.weight = nn.Parameter(table, requires_grad=trained)
         self.dropout, self.word_dropout, self.by_rows = dropout, word_dropout, by_rows
         self.rows_of: Callable[[Tensor], tuple[Tensor, Tensor, int | None]] | None = None
-        """Set while the table is trained by rows (train/lazy_adam.py): ids -> the few rows that a noisy call
+        """Set while the table is trained by rows (train/lazy_adam.py): ids -> the few rows that a call in training
         reads instead of the table, each id's place among them, and padding's."""
 
     def forward(self, ids: Tensor, noise: Noise | None = None) -> Tensor:
         """(B, T) int64 ids -> (B, T, D)."""
         ids = drop_words(ids, self.word_dropout, noise)
-        rows_of = self.rows_of if noise is not None else None
+        rows_of = self.rows_of if self.training else None
         table, places, padding = (self.weight, ids, PAD) if rows_of is None else rows_of(ids)
         return dropout(nn.functional.embedding(places, table, padding), self.dropout, noise)
 

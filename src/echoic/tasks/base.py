@@ -182,9 +182,10 @@ def rounds(config: Config) -> bool:
     return config.train.bfloat16 and (torch.device(config.device).type != "cpu" or native.has_bfloat16())
 
 
-def rounding(config: Config) -> torch.autocast:
-    """The context in which a network is called while it learns."""
-    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=rounds(config))
+def rounding(config: Config, *, keep: bool = True) -> torch.autocast:
+    """The context in which a network is called while it learns. keep: weights that were rounded once are not rounded
+    again until it is left."""
+    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=rounds(config), cache_enabled=keep)
 
 
 def on_device(batch: Batch, network: nn.Module) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ from echoic.prepare.text import TextPreparer
 from echoic.tasks.base import Dataset, Measure, Say, fill, on_device, rounding, sizes, unfit
 
 NO_USE = (
-    "text.vectors", "text.vectors_trained", "data.min_class_count", "data.drop_unlabelled",
+    "text.vectors", "text.vectors_trained", "text.max_tokens", "data.min_class_count", "data.drop_unlabelled",
     "model.pool", "model.attention", "model.segment",
     "model.ngrams", "model.ngram_order", "model.ngram_size",
     "train.label_smoothing", "train.adversarial", "train.virtual", "train.entropy", "train.class_weights",

@@ -59,7 +59,8 @@ class Options(Section):
     )
     tied: bool = Field(True, description="the output's weights are the target's embedding (Press and Wolf 2017)")
     input_feeding: bool = Field(
-        False, description="the bottom layer reads the last context too (Luong et al. 2015); slow, step by step"
+        False,
+        description="the bottom layer reads the last context too (Luong et al. 2015); slow, step by step; wants model.variational = 0",
     )
     copying: bool = Field(
         False, description="a source token may be written as it stands (See et al. 2017); wants attention, joint"
@@ -197,7 +198,9 @@ class Translate(Rows):
         with rounding(self.config):
             memory = network.read(sources, lengths, noise)
             if noise is not None and self.options.sampled:
-                targets = network.guessed(memory, targets, predicted, noise, self.options.sampled * noise.progress)
+                with rounding(self.config, keep=False):  # a cast that was made without a gradient has none later
+                    share = self.options.sampled * noise.progress
+                    targets = network.guessed(memory, targets, predicted, noise, share)
             states, weights = network.decode(memory, targets, predicted, noise)
             logits = network.logits(states[real], None if weights is None else weights[real], sources[row])
         total = cross_entropy(logits, wanted[real], self.config.train.label_smoothing).sum()
@@ -276,7 +279,8 @@ def _refuse_no_use(config: Config, options: Options) -> None:
             raise ConfigError(f"{key} = {show(value)}: says nothing to a translator; leave it at {default}")
     if config.model.layers == 0:
         raise ConfigError("model.layers = 0: a translator without a recurrence has no order of words; at least 1")
-    for key in STEP_BY_STEP if options.input_feeding else ():
+    drawn_anew = ("model.dropout_layers",) if config.model.layers > 1 else ()  # between the layers above
+    for key in (*STEP_BY_STEP, *drawn_anew) if options.input_feeding else ():
         if _setting(config, key):
             raise ConfigError(
                 f"{key} = {show(_setting(config, key))}: not with task.input_feeding, which runs step by step; set it to 0"

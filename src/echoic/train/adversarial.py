@@ -50,16 +50,3 @@ def shifted(words: Sequence[Words], ways: Sequence[Tensor | None], size: float) 
         with torch.no_grad():
             for (rows, _, _), before in zip(moving, kept, strict=True):
                 rows.copy_(before)
-
-
-@contextmanager
-def rewound(carry: dict[str, Tensor], before: dict[str, Tensor]) -> Iterator[None]:
-    """Inside, `carry` (train/loop.py) is what it was `before` this batch; afterwards what the batch made of it."""
-    after = dict(carry)
-    carry.clear()
-    carry.update(before)
-    try:
-        yield
-    finally:
-        carry.clear()
-        carry.update(after)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from echoic.core import bundle, durable
-from echoic.core.errors import BundleError, ConfigError, show
+from echoic.core.errors import BundleError, ConfigError, Newer, show
 
 FOLDER = "checkpoints"
 KIND = "checkpoint"
@@ -171,19 +171,25 @@ def latest(run: Path, said: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None if the run has none at all.
 
     A damaged one is named to `said`, set aside as `damaged-<name>`, and the one before it is taken.
-    Raises BundleError if there are some and all are damaged.
+    Raises BundleError if there are some and all are damaged, now or set aside before, or one of a newer release.
     """
     refused = None
     for newest in reversed(names(run)):
         path = run / FOLDER / newest
         try:
             return read(path)
+        except Newer:
+            raise
         except BundleError as error:
             refused = refused or error
             aside = _set_aside(path)
             said(f"{error}; set aside as {show(aside.name)}, going back to the checkpoint before it")
     if refused:
         raise BundleError(f"{refused}; no checkpoint of this run can be read: start again in another run folder")
+    if set_aside := next((run / FOLDER).glob("damaged-*"), None):
+        raise BundleError(
+            f"{show(set_aside, 300)}: all checkpoints of this run are damaged; start again in another folder"
+        )
     return None
 
 

@@ -39,7 +39,7 @@ JUST_NOW = torch.tensor([[0.0], [0.0], [1.0]], dtype=torch.float64)
 class LazyAdam:
     """The table of `embed`, called `name` in its network, and what Adam remembers of each row.
 
-    While it stands, a noisy call of `embed` reads rows of its own, which hold the gradient.
+    While it stands, a call of `embed` in training reads rows of its own, which hold the gradient.
     """
 
     def __init__(self, name: str, embed: Embed, beta1: float, average: Tensor | None, depth: int = 0) -> None:
@@ -108,6 +108,9 @@ class LazyAdam:
         t = self.now + 1
         rate = lr * (1 - BETA2**t) ** 0.5 / (1 - self.beta1**t)
         given = [(rows, numbers.grad) for rows, numbers in self.read if numbers.grad is not None]
+        if self.now == 0 and not given:  # as Adam, whose time begins with a tensor's first gradient
+            self.read = []
+            return
         if given:
             rows, places = torch.unique(torch.cat([rows for rows, _ in given]), return_inverse=True)
             g = self.m.new_zeros(len(rows), self.m.shape[1]).index_add_(0, places, torch.cat([g for _, g in given]))

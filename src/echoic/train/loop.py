@@ -280,13 +280,13 @@ class _Training:
         self.network.zero_grad()
         with self._room(f"a batch of {len(rows):,} rows"):
             batch = self.collate(rows, self.state.epoch, self.state.step)
-            before, noise = dict(self.carry), self._noise()
+            noise = self._noise()
             total, count = self.loss(self.network, batch, noise)
             count = max(count, 1)
             (total / count).backward()  # type: ignore[no-untyped-call]
             if self.config.adversarial and (words := self._words()):
                 noise.rewind()
-                with adversarial.moved(words, self.config.adversarial), adversarial.rewound(self.carry, before):
+                with adversarial.moved(words, self.config.adversarial):
                     again, _ = self.loss(self.network, batch, noise)
                     (again / count).backward()  # type: ignore[no-untyped-call]
         tokens = int(batch.lengths.sum())
