@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from echoic.batch import buckets
 from echoic.core.config import Config, Section
-from echoic.core.errors import BundleError, show
+from echoic.core.errors import BundleError, ConfigError, show
 from echoic.core.types import Batch, Example
 from echoic.kernels import native
 from echoic.layers.dropout import Noise
@@ -175,6 +175,24 @@ class Rows:
 
     def passages(self, inputs: Sequence[Any]) -> Sequence[str]:
         return inputs
+
+
+def refuse_no_use(config: Config, no_use: Sequence[str], who: str, layers: str) -> None:
+    """Raises ConfigError for one of these settings that is not what it is by default, and for no recurrence at all.
+    who: whom they say nothing to; layers: why it wants a recurrence."""
+    usual = Config.parse({"task": {"kind": config.task.kind}})
+    for key in no_use:
+        value, default = setting(config, key), setting(usual, key)
+        if value != default:
+            raise ConfigError(f"{key} = {show(value)}: says nothing to {who}; leave it at {default}")
+    if config.model.layers == 0:
+        raise ConfigError(f"model.layers = 0: {who} without a recurrence {layers}; at least 1")
+
+
+def setting(config: Config, key: str) -> Any:
+    """ "model.hidden" of `config`."""
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
 
 
 def rounds(config: Config) -> bool:

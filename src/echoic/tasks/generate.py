@@ -44,7 +44,7 @@ from echoic.layers.dropout import Noise, dropout
 from echoic.layers.embed import Embed, drop_words
 from echoic.layers.stack import Stack
 from echoic.prepare.text import TextPreparer
-from echoic.tasks.base import Dataset, Measure, Say, fill, on_device, rounding, sizes, unfit
+from echoic.tasks.base import Dataset, Measure, Say, fill, on_device, refuse_no_use, rounding, sizes, unfit
 
 NO_USE = (
     "text.vectors", "text.vectors_trained", "text.max_tokens", "data.min_class_count", "data.drop_unlabelled",
@@ -206,7 +206,7 @@ class Generate:
         options = check(Options, config.task.options, "/task")
         if list(options.cutoffs) != sorted(set(options.cutoffs)):
             raise ConfigError(f"task.cutoffs = {show(list(options.cutoffs))}: wants rising numbers")
-        _refuse_no_use(config)
+        refuse_no_use(config, NO_USE, "a language model", "reads no context")
         if config.model.bidirectional and config.model.layers > 1:
             raise ConfigError(
                 "model.bidirectional: where a second layer reads both ways a language model sees what it is to say; leave model.layers at 1"
@@ -364,14 +364,3 @@ def _states(stack: Stack, carry: Mapping[str, Tensor], rows: int, prefix: str) -
         return None
     kinds: list[Any] = [cell.State for cell in stack.cells]
     return [kind(*(carry[f"{prefix}{i}.{name}"][:rows] for name in kind._fields)) for i, kind in enumerate(kinds)]
-
-
-def _refuse_no_use(config: Config) -> None:
-    usual = Config.parse({"task": {"kind": "generate"}})
-    for key in NO_USE:
-        section, name = key.split(".")
-        value, default = (getattr(getattr(each, section), name) for each in (config, usual))
-        if value != default:
-            raise ConfigError(f"{key} = {show(value)}: says nothing to a language model; leave it at {default}")
-    if config.model.layers == 0:
-        raise ConfigError("model.layers = 0: a language model without a recurrence reads no context; at least 1")

@@ -37,7 +37,19 @@ from echoic.layers.dropout import Noise
 from echoic.layers.seq2seq import Seq2Seq, Written, parted, take
 from echoic.layers.unroll import valid_steps
 from echoic.prepare.text import TextPreparer, choose
-from echoic.tasks.base import Dataset, Measure, Rows, Say, fill, on_device, rounding, sizes, unfit
+from echoic.tasks.base import (
+    Dataset,
+    Measure,
+    Rows,
+    Say,
+    fill,
+    on_device,
+    refuse_no_use,
+    rounding,
+    setting,
+    sizes,
+    unfit,
+)  # fmt: skip
 
 NO_USE = (
     "text.vectors", "text.vectors_trained", "data.min_class_count", "data.soft_labels",
@@ -100,7 +112,9 @@ class Translate(Rows):
     @classmethod
     def fit(cls, examples: Sequence[Example], config: Config, said: Say = lambda _: None) -> Self:
         options = check(Options, config.task.options, "/task")
-        _refuse_no_use(config, options)
+        refuse_no_use(config, NO_USE, "a translator", "has no order of words")
+        if options.input_feeding:
+            _refuse_noise(config)
         for name in ("copying", "coverage"):
             if getattr(options, name) and options.attention == "none":
                 raise ConfigError(f"task.{name}: there is no attention (task.attention = none)")
@@ -271,22 +285,11 @@ def _refuse_empty(examples: Sequence[Example]) -> None:
                 )
 
 
-def _refuse_no_use(config: Config, options: Options) -> None:
-    usual = Config.parse({"task": {"kind": "translate"}})
-    for key in NO_USE:
-        value, default = (_setting(each, key) for each in (config, usual))
-        if value != default:
-            raise ConfigError(f"{key} = {show(value)}: says nothing to a translator; leave it at {default}")
-    if config.model.layers == 0:
-        raise ConfigError("model.layers = 0: a translator without a recurrence has no order of words; at least 1")
+def _refuse_noise(config: Config) -> None:
+    """What cannot be held over all steps where they are made one by one."""
     drawn_anew = ("model.dropout_layers",) if config.model.layers > 1 else ()  # between the layers above
-    for key in (*STEP_BY_STEP, *drawn_anew) if options.input_feeding else ():
-        if _setting(config, key):
+    for key in (*STEP_BY_STEP, *drawn_anew):
+        if value := setting(config, key):
             raise ConfigError(
-                f"{key} = {show(_setting(config, key))}: not with task.input_feeding, which runs step by step; set it to 0"
+                f"{key} = {show(value)}: not with task.input_feeding, which runs step by step; set it to 0"
             )
-
-
-def _setting(config: Config, key: str) -> Any:
-    section, name = key.split(".")
-    return getattr(getattr(config, section), name)

@@ -35,6 +35,8 @@ KIND = "checkpoint"
 _NAME = re.compile(r"(\d{8,})(?:-epoch(\d+))?")
 
 Tensors = dict[str, Tensor]
+TENSORS = ("model", "optimizer", "average", "best", "carry")
+"""A file each."""
 
 
 @dataclasses.dataclass
@@ -131,11 +133,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     path = run / FOLDER / name(checkpoint.state)
     about = {"seconds": checkpoint.seconds, "made_by": dict(checkpoint.made_by)}
     files = {
-        "model.safetensors": safetensors.torch.save(_alone(checkpoint.model)),
-        "optimizer.safetensors": safetensors.torch.save(_alone(checkpoint.optimizer)),
-        "average.safetensors": safetensors.torch.save(_alone(checkpoint.average)),
-        "best.safetensors": safetensors.torch.save(_alone(checkpoint.best)),
-        "carry.safetensors": safetensors.torch.save(_alone(checkpoint.carry)),
+        **{f"{part}.safetensors": safetensors.torch.save(_alone(getattr(checkpoint, part))) for part in TENSORS},
         "state.json": checkpoint.state.to_json(),
         "fingerprint.json": bundle.canonical(checkpoint.fingerprint),
     }
@@ -217,14 +215,10 @@ def read(path: Path) -> Checkpoint:
     try:
         return Checkpoint(
             state=State.from_json(held.files["state.json"]),
-            model=safetensors.torch.load(held.files["model.safetensors"]),
-            optimizer=safetensors.torch.load(held.files["optimizer.safetensors"]),
-            average=safetensors.torch.load(held.files["average.safetensors"]),
-            best=safetensors.torch.load(held.files["best.safetensors"]),
+            **{part: safetensors.torch.load(held.files[f"{part}.safetensors"]) for part in TENSORS},
             fingerprint=held.json("fingerprint.json"),
             seconds=held.about["seconds"],
             made_by=held.about["made_by"],
-            carry=safetensors.torch.load(held.files["carry.safetensors"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{show(path, 200)}: not a checkpoint of this release: {show(error)}") from None
