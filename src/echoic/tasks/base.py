@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from echoic.batch import buckets
 from echoic.core.config import Config, Section
 from echoic.core.errors import BundleError, ConfigError, show
-from echoic.core.types import Batch, Example
+from echoic.core.types import Batch, Example, pad
 from echoic.kernels import native
 from echoic.layers.dropout import Noise
 from echoic.prepare.text import TextPreparer
@@ -160,6 +160,10 @@ class Rows:
     def plan(self, data: Dataset, epoch: int) -> list[np.ndarray]:
         train = self.config.train
         return buckets.plan(data.lengths, train.batch_size, train.batch_tokens, seed=self.config.seed, epoch=epoch)
+
+    def collate(self, data: Dataset, index: np.ndarray) -> Batch:
+        inputs, lengths = pad([data.rows[i] for i in index])
+        return Batch(inputs, lengths, None if data.targets is None else data.targets[index])
 
     def learn(self, network: nn.Module, batch: Batch, noise: Noise, carry: dict[str, Tensor]) -> tuple[Tensor, int]:
         return self.loss(self.answers(network, batch, noise), batch)

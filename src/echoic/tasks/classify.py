@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from echoic.core.config import Config, ModelConfig, Section, check
 from echoic.core.registry import register
-from echoic.core.types import Batch, Example, pad
+from echoic.core.types import Batch, Example
 from echoic.decode import answers
 from echoic.decode.answers import Prediction
 from echoic.layers.dropout import Noise, dropout
@@ -168,10 +168,6 @@ class Classify(Rows):
             targets = self.labels.encode([e.target for e in examples], [e.row for e in examples])
         rows = self.text.encode([e.input for e in examples])
         return Dataset(rows, targets, (rows.cut.texts, rows.cut.tokens))
-
-    def collate(self, data: Dataset, index: np.ndarray) -> Batch:
-        inputs, lengths = pad([data.rows[i] for i in index])
-        return Batch(inputs, lengths, None if data.targets is None else data.targets[index])
 
     def network(self, seed: int) -> ClassifierNetwork:
         with torch.random.fork_rng(devices=[]):

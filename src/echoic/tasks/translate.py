@@ -164,10 +164,6 @@ class Translate(Rows):
         cut = (sources.cut.texts + targets.cut.texts, sources.cut.tokens + targets.cut.tokens)
         return Dataset(rows, np.array([len(t) + len(end) for t, end in zip(targets, ends, strict=True)]), cut)
 
-    def collate(self, data: Dataset, index: np.ndarray) -> Batch:
-        inputs, lengths = pad([data.rows[i] for i in index])
-        return Batch(inputs, lengths, None if data.targets is None else data.targets[index])
-
     def network(self, seed: int) -> Seq2Seq:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
