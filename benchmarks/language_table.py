@@ -131,7 +131,31 @@ def translated(found: list[Record]) -> str:
     if not whole:
         return ""
     note = "`-plain`: the same model without attention. BLEU and chrF by sacreBLEU; signatures stand in the records."
-    return "\n\n".join(["### Translation", note, *map(about, whole), *tables])
+    return "\n\n".join(["### Translation", note, *map(about, whole), *tables, *by_length(with_twins(whole))])
+
+
+def with_twins(found: list[Record]) -> list[tuple[str, Record, Record]]:
+    """(set, its record on the test part by the recipe, that without attention), of the first seed, where both are there."""
+    usual = {
+        record["set"]: record
+        for record in reversed(found)
+        if record.get("part") == "test" and not (record["asked"] or record["first_rows"])
+    }
+    return [(name, own, usual[f"{name}-plain"]) for name, own in sorted(usual.items()) if f"{name}-plain" in usual]
+
+
+def by_length(pairs: list[tuple[str, Record, Record]]) -> list[str]:
+    """What attention is for: a table and a picture (by_length.py), where there is something to show."""
+    if not pairs:
+        return []
+    rows = [
+        (name, f"{group['tokens']} and more", f"{group['rows']:,}", f"{group['bleu']:.1f}", f"{other['bleu']:.1f}")
+        for name, own, plain in pairs
+        for group, other in zip(own["scores"]["by_length"], plain["scores"]["by_length"], strict=True)
+    ]
+    head = ("set", "tokens of the source", "pairs", "BLEU with attention", "without")
+    picture = "![BLEU by the length of the source, with attention and without](docs/by-length.png)"
+    return ["By the length of the source, drawn by `python benchmarks/by_length.py`:", table(head, rows), picture]
 
 
 def _score(scores: Record, key: str) -> str:
