@@ -9,7 +9,6 @@ this one shares with `Translator` and `LanguageModel`.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -186,7 +185,7 @@ class SequenceClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
         Raises DataError (a ValueError) for texts or labels that are none, ConfigError for a setting,
         KeyboardInterrupt at Ctrl-C and SystemExit(143) at SIGTERM, which no search over estimators takes for a failed fit."""
-        from echoic.read.split import split
+        from echoic.read.split import split, within
 
         texts, targets = texts_of(X), read_targets(y, self.multilabel)
         _same_length(texts, targets.labels, "y")
@@ -201,7 +200,7 @@ class SequenceClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         config, said = self._config(), self._said()
         first, second = split(examples, config.data.valid_fraction, config.seed, said)
         train, valid = [examples[i] for i in first], [examples[i] for i in second]
-        self._train(train, _within(train, valid, said) if self.multilabel else valid, config)
+        self._train(train, within(train, valid, said) if self.multilabel else valid, config)
         self._name(targets.classes, targets.names, targets.form)
         return self
 
@@ -293,6 +292,8 @@ def configuration(
             raise ConfigError(
                 f"settings: {show(key)!r} says nothing here; data come as X and y, the seed as random_state"
             )
+        if isinstance(value, Mapping) or any(key.startswith(f"{other}.") for other in flat):
+            raise ConfigError(f"settings: {show(key)!r}: wants a whole name and its value, as 'train.clip': 1.0")
         flat[key] = value
     for key, value in flat.items():
         *path, last = key.split(".")
@@ -301,16 +302,6 @@ def configuration(
             place = place.setdefault(part, {})
         place[last] = value.item() if isinstance(value, np.generic) else value
     return Config.parse(values, source)
-
-
-def _within(train: Sequence[Example], valid: Sequence[Example], said: Callable[[str], None]) -> list[Example]:
-    """The validation rows without the labels that no training row has, as one of few rows may be."""
-    known = {name for example in train for name in example.target}
-    unknown = {name for example in valid for name in example.target} - known
-    if unknown:
-        listed = ", ".join(repr(show(name, 30)) for name in sorted(unknown)[:5])
-        said(f"{len(unknown):,} labels stand in validation rows only and are never answered: {listed}")
-    return [dataclasses.replace(e, target=tuple(name for name in e.target if name in known)) for e in valid]
 
 
 def texts_of(X: Any) -> list[str]:

@@ -43,7 +43,7 @@ class Ledger:
         try:
             stated = json.loads(path.read_bytes())
             about_it, pieces = dict(stated["about"]), dict(stated["pieces"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ConfigError(f"{where}: damaged, or not what this command wrote; choose another file") from None
         other = [key for key in {*about_it, *here.about} if about_it.get(key) != here.about.get(key)]
         if other:

@@ -27,6 +27,8 @@ class Targets:
 def read_targets(y: Any, multilabel: bool) -> Targets:
     if y is None:
         raise DataError("requires y to be passed, but the target y is None: fit needs a label for each text")
+    if hasattr(y, "tolist") and not isinstance(getattr(y, "dtype", np.dtype(object)), np.dtype):
+        y = np.array(y.tolist())  # a type of pandas' own
     if multilabel:
         return _indicator(np.asarray(y)) if _is_table(y) else _lists(y)
     if _is_table(y) and np.asarray(y).shape[1] > 1:

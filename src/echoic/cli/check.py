@@ -34,26 +34,34 @@ def check(
 
     Rows of one text in two files are leaks; within a file they are duplicates.
     """
-    from echoic.read.check import check_parts
+    from echoic.read.check import Finding, check_parts, too_few
     from echoic.read.labels import separator
     from echoic.read.pairs import read_pairs
+    from echoic.read.streams import read_running_text
     from echoic.read.tables import read_table
 
     config = settings.build(reading)
-    between, translates = separator(config.task.options), config.task.kind == "translate"
+    kind = config.task.kind
+    between = separator(config.task.options) if kind == "classify" else None
     notes: list[str] = []
     parts: dict[str, list[Example]] = {}
     like = None
     for name, path in {"train": data, "valid": valid, "test": test}.items():
         if path is not None:
-            if translates:
-                found = read_pairs(path, config.data, said=notes.append, like=like)
-            else:
-                found = read_table(path, config.data, said=notes.append, label_separator=between, like=like)
+            match kind:
+                case "translate":
+                    found = read_pairs(path, config.data, said=notes.append, like=like)
+                case "generate":
+                    found = read_running_text(path, config.data, said=notes.append)
+                case _:
+                    found = read_table(path, config.data, said=notes.append, label_separator=between, like=like)
             parts[name], like = found.examples, like or found.chosen
-    if translates:  # its targets are texts and no classes
+    if kind != "classify":  # its targets are no classes
         parts = {name: [replace(e, target=None) for e in part] for name, part in parts.items()}
     findings = check_parts(parts)
+    if kind == "classify" and (few := too_few(parts["train"], config.data.min_class_count)):
+        rest = [each for each in findings if each.code != "LABEL003"]
+        findings = [Finding("LABEL003", "error", few, len(parts["train"])), *rest]
     sizes = {name: describe_part(part) for name, part in parts.items()}
     if talk.json:
         stated = [{k: getattr(f, k) for k in ("code", "level", "message", "count", "rows")} for f in findings]

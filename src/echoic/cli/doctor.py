@@ -69,7 +69,10 @@ def examine() -> dict[str, Any]:
 def _state(name: str, module: str, extra: str) -> dict[str, str | None]:
     if importlib.util.find_spec(module) is None:
         return {"version": None, "install": f"pip install 'echoic[{extra}]'"}
-    return {"version": metadata.version(name), "install": None}
+    try:
+        return {"version": metadata.version(name), "install": None}
+    except metadata.PackageNotFoundError:  # its module came with another distribution
+        return {"version": "there", "install": None}
 
 
 def _package(state: dict[str, str | None]) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echoic.cli.options import DataFile, Reading, RunFolder, Talk, verb
+from echoic.cli.options import DataFile, Force, Reading, RunFolder, Talk, verb
 from echoic.cli.output import listener, render, say, say_json
+from echoic.core import durable
 from echoic.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as a page, too.")] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the drawings as a picture, too.")] = None,
+    force: Force = False,
     dynamic: Annotated[
         float, typer.Option(metavar="RATE", help="A language model: also while it learns from FILE as it reads.")
     ] = 0.0,
@@ -35,6 +37,8 @@ def evaluate(
     from echoic import facts
     from echoic.evaluate.report import ReportFacts, write_report
 
+    for output in filter(None, (html, png)):
+        durable.creatable(output, force, [data])
     model = open_model(run, device)
     account = facts.of(model.config.task.kind)
     if png is not None and model.config.task.kind != "classify":

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echoic.cli.evaluate import open_model
-from echoic.cli.options import Reading, RunFolder, Talk, verb
+from echoic.cli.options import Force, Reading, RunFolder, Talk, verb
 from echoic.cli.output import listener, render, say, say_json
 from echoic.cli.predict import counted, texts_of, whole
+from echoic.core import durable
 from echoic.core.errors import UsageError, show
 from echoic.explain.record import METHODS
 
@@ -41,6 +42,7 @@ def explain(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random words of --faithful.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
+    force: Force = False,
 ) -> None:
     """Say why a model answers as it does: what each token is worth to the answer; or where a translator looked.
 
@@ -49,6 +51,8 @@ def explain(
     _usable(given, input, method, faithful, html, png)
     if given is not None:
         whole(given, 1)
+    for output in filter(None, (html, png)):
+        durable.creatable(output, force, [input])
     model = open_model(run, device)
     texts: Iterable[str] = [given] if given is not None else texts_of(model, str(input), reading, talk.quiet)
     if faithful:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from echoic.cli.evaluate import open_model
 from echoic.cli.options import Reading, RunFolder, Talk, verb
 from echoic.cli.output import listener, say, say_json
 from echoic.core import bundle, durable
-from echoic.core.errors import CannotCreate, CheckFailed, NotPermitted, UsageError, show
+from echoic.core.errors import CannotCreate, CheckFailed, UsageError, show
 
 if TYPE_CHECKING:
     from echoic.core.types import Example
@@ -166,30 +165,18 @@ def _creatable(output: Path, force: bool) -> None:
     """Refuses, before any work, a place where the file could not go."""
     if output.suffix != ".onnx":
         raise UsageError(f"{show(output, 200)}: want a name that ends in .onnx")
-    _beside(output)
-    if output.exists() and not output.is_file():
-        raise CannotCreate(f"{show(output, 200)}: exists and is no file; choose another name")
-    if output.exists() and not force:
-        raise CannotCreate(f"{show(output, 200)}: exists already; --force replaces it")
+    durable.creatable(output, force)
 
 
 def _creatable_folder(web: Path, force: bool, ours: Callable[[Path], bool]) -> None:
     """Refuses, before any work, a place where the folder could not go. What `ours` does not know is never replaced."""
-    _beside(web)
+    durable.beside(web)
     if not web.exists() or (web.is_dir() and not any(web.iterdir())):
         return
     if not ours(web):
         raise CannotCreate(f"{show(web, 200)}: exists, and is not just what --web wrote; choose another name")
     if not force:
         raise CannotCreate(f"{show(web, 200)}: exists already; --force replaces it")
-
-
-def _beside(place: Path) -> None:
-    """Refuses a parent folder in which nothing can be made."""
-    if not place.parent.is_dir():
-        raise CannotCreate(f"{show(place, 200)}: its parent folder does not exist; make it first")
-    if not os.access(place.parent, os.W_OK):
-        raise NotPermitted(f"{show(place, 200)}: its folder cannot be written to; choose another place")
 
 
 def _digest(run: str) -> str:

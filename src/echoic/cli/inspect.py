@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echoic.cli.evaluate import open_model
-from echoic.cli.options import Reading, RunFolder, Talk, verb
+from echoic.cli.options import Force, Reading, RunFolder, Talk, verb
 from echoic.cli.output import listener, render, say_json
 from echoic.cli.predict import texts_of, whole
+from echoic.core import durable
 from echoic.core.errors import UsageError, show
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def inspect(
         tuple[str, str, str], typer.Option("--analogy", metavar="A B C", help="A is to B as C is to which word?")
     ] = NO_WORDS,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, or another of torch's names.")] = None,
+    force: Force = False,
 ) -> None:
     """Look inside a model: what its gates and cells do while it reads a text, or what its words mean.
 
@@ -52,6 +54,8 @@ def inspect(
         raise UsageError("--data, --html and --png belong to a text")
     if given is not None:
         whole(given, 1)
+    for output in filter(None, (html, png)):
+        durable.creatable(output, force, [data])
     model = open_model(run, device)
     if given is None:
         _words(model, neighbours or [], analogy, talk)

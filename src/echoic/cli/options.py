@@ -27,6 +27,7 @@ Option, Argument = typer.Option, typer.Argument
 DataFile = Annotated[
     str, Argument(metavar="DATA", help="csv, tsv, jsonl, parquet or txt, plain or compressed; - reads stdin.")
 ]
+Force = Annotated[bool, Option("--force", help="Replace files that are there already.")]
 RunFolder = Annotated[str, Argument(metavar="RUN", help="A run folder, or a bundle.")]
 
 
@@ -59,7 +60,8 @@ class Reading:
 
     def values(self) -> dict[str, Any]:
         """The `data` settings that were given."""
-        given = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name)}
+        every = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {name: value for name, value in every.items() if value is not None and value is not False}
         if given.pop("no_header", False):
             given["header"] = False
         if "soft_labels" in given:

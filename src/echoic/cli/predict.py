@@ -17,7 +17,7 @@ from echoic.cli.evaluate import open_model
 from echoic.cli.options import Precision, Reading, RunFolder, Talk, cores, verb
 from echoic.cli.output import hint, listener, say, say_json, to_json
 from echoic.core import durable
-from echoic.core.errors import CannotCreate, DataError, UsageError, show
+from echoic.core.errors import DataError, UsageError, show
 
 if TYPE_CHECKING:
     from echoic.kernels.door import Products
@@ -61,7 +61,7 @@ def predict(
     """
     _usable(texts, input, output)
     if output is not None:
-        _creatable(output, input, force)
+        durable.creatable(output, force, [input])
     for number, text in enumerate(texts or [], 1):
         whole(text, number)
     model = open_answering(run, device, listener(talk.quiet), precision.products, threads)
@@ -143,7 +143,8 @@ def texts_of(model: Predictor | Interpreter | Model, source: str, reading: Readi
     from echoic.read.tables import stream_texts
 
     trained = model.config.data
-    data = reading.over(trained.model_copy(update={"text": None, "label": None, "soft_labels": (), "group": None}))
+    own = {"text": None, "label": None, "soft_labels": (), "group": None, "skip_bad": False}  # each row has an answer
+    data = reading.over(trained.model_copy(update=own))
     like = Columns(trained.text) if trained.text else None
     return (example.input for example in stream_texts(source, data, said=listener(quiet), like=like))
 
@@ -162,20 +163,6 @@ def _usable(texts: list[str] | None, input: str | None, output: Path | None) -> 
         raise UsageError("--output goes with --input FILE; the answers to texts go to stdout")
     if output.suffix.lower() not in (*DELIMITERS, *LINES):
         raise UsageError(f"--output {show(output, 200)}: want a name that ends in .jsonl, .csv or .tsv")
-
-
-def _creatable(output: Path, input: str | None, force: bool) -> None:
-    """Refuses, before any work, a place where the answers could not go."""
-    if not output.parent.is_dir():
-        raise CannotCreate(f"{show(output, 200)}: its parent folder does not exist; make it first")
-    if not output.exists():
-        return
-    if not output.is_file():
-        raise CannotCreate(f"{show(output, 200)}: exists and is no file; choose another name")
-    if input is not None and input != "-" and Path(input).exists() and output.samefile(input):
-        raise UsageError(f"{show(output, 200)}: is the input as well; choose another name")
-    if not force:
-        raise CannotCreate(f"{show(output, 200)}: exists already; --force replaces it")
 
 
 def whole(text: str, number: int) -> None:
@@ -228,7 +215,7 @@ def _cell(value: Any) -> str:
 @contextmanager
 def aside(path: Path) -> Iterator[IO[str]]:
     """A file that appears under its name when it is complete, or not at all."""
-    place = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    place = path.with_name(f".{path.name.encode()[:100].decode(errors='ignore')}.{os.getpid()}.tmp")
     try:
         try:
             with open(place, "w", encoding="utf-8", newline="") as file:
@@ -270,6 +257,7 @@ def _table_writer(
 ) -> Callable[[dict[str, Any]], Any]:
     """Rows under the first answer's columns and `always`; a mapping becomes a column for each of its keys."""
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     columns: list[str] = []
 
     def put(record: dict[str, Any]) -> None:
@@ -277,7 +265,9 @@ def _table_writer(
         if not columns:
             columns.extend(dict.fromkeys([*flat, *always]))
             writer.writerow(columns)
-        writer.writerow([flat.get(column, "") for column in columns])
+        cells = [flat.get(column, "") for column in columns]
+        bare = any("\r" in cell for cell in cells if isinstance(cell, str))  # which Python 3.11 leaves unquoted
+        (quoting if bare else writer).writerow(cells)
 
     return put
 

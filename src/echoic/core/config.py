@@ -99,7 +99,7 @@ class DataConfig(Section):
     max_bytes: Annotated[int, Field(ge=1)] = Field(
         1 << 30, description="refuse a file that expands past this many bytes"
     )
-    max_field: Annotated[int, Field(ge=1)] = Field(
+    max_field: Annotated[int, Field(ge=1, le=1 << 40)] = Field(
         10_000_000, description="refuse a field longer than this many characters"
     )
     valid_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
@@ -292,7 +292,7 @@ class Config(Section):
     def load(cls, path: str | Path) -> Config:
         where = show(path, 300)
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise InputMissing(f"{where}: no such file") from None
         except PermissionError:

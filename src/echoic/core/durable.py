@@ -12,10 +12,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from echoic.core.errors import CannotCreate, EchoicError, NotPermitted, StorageError, show
+from echoic.core.errors import CannotCreate, EchoicError, NotPermitted, StorageError, UsageError, show
 
 
 def sha256(data: bytes) -> str:
@@ -59,6 +59,29 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         raise translate(error, path, size) from error
 
 
+def creatable(path: Path, force: bool, given: Sequence[str | None] = ()) -> None:
+    """Refuses, before any work, a place where a file could not go: where there is no folder, where something stands
+    already (unless `force`), and the files that are read, `given`."""
+    where = show(path, 200)
+    beside(path)
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise CannotCreate(f"{where}: exists and is no file; choose another name")
+    if any(each not in (None, "-") and Path(str(each)).exists() and path.samefile(str(each)) for each in given):
+        raise UsageError(f"{where}: is the input as well; choose another name")
+    if not force:
+        raise CannotCreate(f"{where}: exists already; --force replaces it")
+
+
+def beside(path: Path) -> None:
+    """Refuses a parent folder in which nothing can be made."""
+    if not path.parent.is_dir():
+        raise CannotCreate(f"{show(path, 200)}: its parent folder does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise NotPermitted(f"{show(path, 200)}: its folder cannot be written to; choose another place")
+
+
 def sweep(folder: Path) -> None:
     """Removes what writers that were killed left behind in `folder`."""
     for orphan in folder.glob(".*.tmp"):
@@ -92,6 +115,9 @@ def _sync_folder(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:  # some file systems sync no folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 

@@ -82,10 +82,15 @@ def show(text: object, limit: int = 80) -> str:
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
 
+NAMED = 20
+"""Names that a hint lists."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: " (did you mean 'x'?)" or the list of what exists."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (known: {', '.join(names)})" if names else ""
+        return f" (did you mean {show(close[0])!r}?)"
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f" (known: {', '.join(show(name, 40) for name in names[:NAMED])}{more})" if names else ""

@@ -27,7 +27,7 @@ from echoic.model import Model, fingerprints
 from echoic.prepare.text import choose
 from echoic.read.check import Finding, check_parts, require_trainable
 from echoic.read.labels import separator
-from echoic.read.split import split
+from echoic.read.split import split, within
 from echoic.read.tables import Table, read_table
 from echoic.tasks.base import Dataset, Say
 
@@ -52,8 +52,8 @@ def read_parts(
         other = read_table(valid, config.data, said=said, label_separator=between, like=table.chosen)
         return {"train": table.examples, "valid": other.examples}, {"train": table, "valid": other}
     first, second = split(table.examples, config.data.valid_fraction, config.seed, said)
-    parts = {"train": [table.examples[i] for i in first], "valid": [table.examples[i] for i in second]}
-    return parts, {"train": table}
+    train, held = [table.examples[i] for i in first], [table.examples[i] for i in second]
+    return {"train": train, "valid": within(train, held, said) if between else held}, {"train": table}
 
 
 def read_rows(data: str | Path, model: Model, over: Callable[[DataConfig], DataConfig], said: Say) -> Sequence[Example]:

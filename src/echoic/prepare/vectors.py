@@ -158,6 +158,8 @@ def _text(stream: IO[bytes], form: _Format, wanted: set[bytes], where: str) -> I
     while line := stream.readline(_HEAD):
         number += 1
         line = line.rstrip(b" \r\n")
+        if not line:
+            continue
         gaps = line.count(b" ")
         if gaps < form.dimensions or len(line) >= _HEAD:
             raise DataError(f"{where}: line {number}: {gaps} numbers, wants {form.dimensions}; is the file whole?")

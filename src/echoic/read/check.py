@@ -70,16 +70,18 @@ def require_trainable(examples: Sequence[Example], min_class_count: int, where: 
     for finding in _labels({where: examples}, where):
         if finding.level == "error":
             raise DataError(f"{where}: {finding.message}")
-    counts = _counts(examples)
-    few = {name: count for name, count in counts.items() if count < min_class_count}
-    if few:
-        listed = ", ".join(
-            f"{show(name, 30)!r} ({count} row{'s' * (count != 1)})" for name, count in list(few.items())[:5]
-        )
-        more = f" and {len(few) - 5:,} more" if len(few) > 5 else ""
-        raise DataError(
-            f"{where}: want at least {min_class_count} rows of a class: {listed}{more}; add rows, or lower --min-class-count"
-        )
+    if few := too_few(examples, min_class_count):
+        raise DataError(f"{where}: {few}")
+
+
+def too_few(examples: Sequence[Example], min_class_count: int) -> str:
+    """What to say of classes with fewer rows than that; "" where there are none."""
+    few = {name: count for name, count in _counts(examples).items() if count < min_class_count}
+    if not few:
+        return ""
+    listed = ", ".join(f"{show(name, 30)!r} ({count} row{'s' * (count != 1)})" for name, count in list(few.items())[:5])
+    more = f" and {len(few) - 5:,} more" if len(few) > 5 else ""
+    return f"want at least {min_class_count} rows of a class: {listed}{more}; add rows, or lower --min-class-count"
 
 
 def _texts(parts: Parts) -> Iterator[Finding]:
@@ -115,7 +117,8 @@ def _shared(
     if not both:
         return
     rows = [e.row for key in both for e in two[key]]
-    exact = sum(e.input in {other.input for other in one[key]} for key in both for e in two[key])
+    known = {key: {e.input for e in one[key]} for key in both}
+    exact = sum(e.input in known[key] for key in both for e in two[key])
     folded = f" ({len(rows) - exact:,} of them after folding case, width and spaces)" if exact < len(rows) else ""
     what = f"{len(rows):,} rows of {second} are also in {first}{folded}, so a score on {second} is too high"
     yield _found("LEAK001", "warning", what, rows)
@@ -159,7 +162,7 @@ def _labels(parts: Parts, training: str) -> Iterator[Finding]:
         )
     spelled: dict[str, list[str]] = defaultdict(list)
     for name in counts:
-        spelled["".join(unicodedata.normalize("NFKC", name[:200]).casefold().split())].append(name)
+        spelled["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
     for same in spelled.values():
         if len(same) > 1:
             listed = ", ".join(repr(show(name, 30)) for name in same)

@@ -71,8 +71,8 @@ def find_columns(
     text = column(names, asked_text, "--text", where) if asked_text is not None else None
     if text is None:
         text = _find_text(names, sample, taken | {label} - {None}, where, said)
-    if label is None and not soft:
-        label = _find_label(names, sample, taken | {text}, need_label, like, where, said)
+    if label is None and not soft and need_label:
+        label = _find_label(names, sample, taken | {text}, like, where, said)
     if text in (label, *soft):
         raise UsageError(
             f"{where}: column {show(text)!r} cannot be both the text and the label; name two with --text and --label"
@@ -106,6 +106,8 @@ def _find_text(
             said(_choice("text", by_name))
         return by_name[0]
     free = [name for name in free if named_role(name) != "label"] or free
+    inner = {name for i, name in enumerate(names) for row in sample if isinstance(row[i], (list, dict))}
+    free = [name for name in free if name not in inner] or free
     lengths = {name: sum(len(str(row[names.index(name)] or "")) for row in sample) for name in free}
     best = max(free, key=lambda name: lengths[name])
     if len(names) > 1:
@@ -117,19 +119,16 @@ def _find_label(
     names: Sequence[str],
     sample: Sequence[Sequence[Any]],
     taken: set[str | None],
-    need: bool,
     like: Columns | None,
     where: str,
     said: Callable[[str], None],
-) -> str | None:
+) -> str:
     free = [name for name in names if name not in taken]
-    if like and like.label is not None and (need or like.label in free):
+    if like and like.label is not None:
         return column(names, like.label, "--label", where)
     if by_name := _ranked(free, LABEL):
         said(_choice("label", by_name))
         return by_name[0]
-    if not need:
-        return None
     if len(free) == 1 and len(names) == 2:
         said(f"The label is column {show(free[0])!r}, the one beside the text.")
         return free[0]

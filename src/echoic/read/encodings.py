@@ -107,12 +107,11 @@ def _decoded(stream: IO[bytes], encoding: str, on_bad_bytes: str) -> Iterator[st
     final = False
     while not final:
         chunk = stream.read(CHUNK)
-        if position == 0 and found.name == "utf-8" and chunk.startswith(codecs.BOM_UTF8):
-            position, chunk = 3, chunk[3:] or stream.read(CHUNK)
         final = not chunk
         before = decoder.getstate()
         try:
-            yield decoder.decode(chunk, final)
+            text = decoder.decode(chunk, final)
+            yield text.removeprefix("\ufeff") if position == 0 else text  # a byte order mark
         except UnicodeDecodeError as error:
             waiting = len(error.object) - len(chunk)
             decoder.setstate((b"", before[1]))

@@ -7,8 +7,11 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from echoic.core.config import Section, check
 from echoic.core.errors import DataError, show
 from echoic.core.types import Example
 
@@ -19,9 +22,20 @@ IDS_FROM = 20
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
+class Options(Section):
+    """A classifier's, which say how its labels are read."""
+
+    several: bool = Field(False, description="a text may have several labels, or none")
+    separator: Annotated[str, Field(min_length=1)] = Field(
+        "|", description="what stands between several labels in one field"
+    )
+
+
 def separator(options: Mapping[str, Any]) -> str | None:
-    """What stands between several labels of a row, by a task's options; None where a row has one."""
-    return options.get("separator", "|") if options.get("several") else None
+    """What stands between several labels of a row, by a task's options; None where a row has one. Raises ConfigError for
+    options that make no sense."""
+    known = check(Options, {name: value for name, value in options.items() if name in Options.model_fields}, "/task")
+    return known.separator if known.several else None
 
 
 class Unlabelled(Exception):

@@ -24,12 +24,14 @@ Form = Literal["delimited", "jsonl", "fasttext", "lines"]
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read the lines. The last three matter to `delimited` only."""
+    """How to read the lines. The last four matter to `delimited` only."""
 
     form: Form
     delimiter: str = ","
     quoted: bool = True
     header: bool = False
+    spaced: bool = False
+    """A space stands behind each delimiter, and belongs to no cell."""
 
 
 def lay_out(
@@ -77,10 +79,18 @@ def _delimited(
     quoted = delimiter != "\t" or _quoted(first)
     if not quoted and any('"' in line for line in first):
         said("Quotation marks are plain characters here, as fields between tabs do not open and close with them.")
+    spaced = _spaced(_records(first, delimiter, quoted))
+    if spaced:
+        said(f"The space behind each {DELIMITERS[delimiter]} is left out.")
     if header is None:
         header = _looks_like_header(_records(first, delimiter, quoted), asked)
         said("The first row names the columns." if header else "There is no header row; columns are numbered from 1.")
-    return Layout("delimited", delimiter, quoted, header)
+    return Layout("delimited", delimiter, quoted, header, spaced)
+
+
+def _spaced(rows: Sequence[Sequence[str]]) -> bool:
+    behind = [cell for row in rows for cell in row[1:] if cell]
+    return len(rows) > 1 and bool(behind) and all(cell.startswith(" ") for cell in behind)
 
 
 def _records(first: Sequence[str], delimiter: str, quoted: bool = True) -> list[list[str]]:

@@ -125,7 +125,8 @@ def shipped(name: str) -> Path:
 
 
 def fetch(name: str, *, sets: Mapping[str, Named] = NAMED, said: Callable[[str], None] = lambda _: None) -> Path:
-    """The local file of the set `name`: shipped, fetched before, or downloaded now and verified.
+    """The local file of the set `name`: shipped, fetched before, or downloaded now and verified; of one that is fetched by
+    hand its folder, where something lies in it.
 
     Raises UsageError for an unknown name or one to be fetched by hand, Unavailable if the origin
     does not answer, DataError if what came is not what was expected (it is not kept).
@@ -137,6 +138,8 @@ def fetch(name: str, *, sets: Mapping[str, Named] = NAMED, said: Callable[[str],
         return shipped(name)
     folder = data_dir() / name
     if entry.sha256 is None:
+        if folder.is_dir() and any(folder.iterdir()):
+            return folder
         raise UsageError(
             f"{name}: fetch it by hand from {entry.url} (licence: {entry.licence}) into {show(folder, 200)}; its checksum is not known here"
         )

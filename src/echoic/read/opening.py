@@ -169,7 +169,9 @@ def _packed(head: bytes) -> str | None:
 def _binary(head: bytes) -> str | None:
     if head[257:262] == b"ustar":
         return "tar"
-    return _packed(head) or next((kind for magic, kind in BINARY.items() if head.startswith(magic)), None)
+    kind = next((kind for magic, kind in BINARY.items() if head.startswith(magic)), None)
+    letters = head[:8].isascii() and head[:8].decode("ascii", "ignore").isprintable()
+    return _packed(head) or (kind if not letters or kind in ("PDF", "SQLite") else None)
 
 
 def _expand(packed: str | None, raw: Stream, name: str, stack: ExitStack) -> tuple[Any, str | None]:

@@ -66,6 +66,7 @@ def _text(
     source: Source, data: DataConfig, asked: Collection[str], labelled: bool, said: Callable[[str], None]
 ) -> tuple[list[str], Iterator[Record]]:
     refuse_utf16(source.head, data.encoding, source.name)
+    csv.field_size_limit(max(csv.field_size_limit(), data.max_field))
     longest = 4 * data.max_field + CHUNK
     first, all_lines = _beginning(lines(source.stream, data.encoding, data.on_bad_bytes, longest))
     layout = lay_out(first, source.suffix, header=data.header, asked=asked, labelled=labelled, said=said)
@@ -101,7 +102,6 @@ def _raising(error: Exception) -> Iterator[str]:
 def _delimited(
     all_lines: Iterator[str], layout: Layout, data: DataConfig, name: str
 ) -> tuple[list[str], Iterator[Record]]:
-    csv.field_size_limit(max(csv.field_size_limit(), data.max_field))
     records = _csv_records(all_lines, layout, data.max_field)
     try:
         line, cells = next(records)
@@ -127,7 +127,9 @@ def _csv_records(all_lines: Iterator[str], layout: Layout, max_field: int) -> It
         delimiter=layout.delimiter,
         quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
         strict=True,
+        skipinitialspace=layout.spaced,
     )
+    alone = False
     while True:
         line = reader.line_num + 1
         try:
@@ -136,7 +138,8 @@ def _csv_records(all_lines: Iterator[str], layout: Layout, max_field: int) -> It
             return
         except csv.Error as error:
             raise BadLine(line, _csv_problem(str(error), line, max_field)) from None
-        if len(cells) > 1 or any(cell.strip() for cell in cells):
+        if len(cells) > 1 or any(cell.strip() for cell in cells) or (cells and alone):
+            alone = len(cells) == 1  # of one column a blank cell is an empty text, and a blank line is none
             yield line, cells
 
 
@@ -170,9 +173,9 @@ def _fasttext(all_lines: Iterator[str]) -> Iterator[Record]:
             continue
         labels, rest = [], bare(line)
         while rest.startswith(FASTTEXT):
-            label, _, rest = rest.partition(" ") if " " in rest else rest.partition("\t")
+            label, *after = rest.split(maxsplit=1)
             labels.append(label.removeprefix(FASTTEXT))
-            rest = rest.lstrip(" \t")
+            rest = "".join(after)
         yield number, [labels[0] if len(labels) == 1 else labels or None, rest]
 
 
@@ -211,11 +214,16 @@ def _parquet(source: Source, data: DataConfig, stack: ExitStack) -> tuple[list[s
                 held += batch.nbytes
                 if held > data.max_bytes:
                     raise DataError(f"{source.name}: expands past limit {size_in_words(data.max_bytes)} (--max-bytes)")
-                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                for cells in zip(*(_values(column) for column in batch.columns), strict=True):
                     row += 1
                     yield row, list(cells)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{source.name}: row {row + 1}: damaged parquet data: {show(error)}") from None
+
+    def _values(column: Any) -> list[Any]:
+        """Times as Arrow writes them: Python's do not hold all of them."""
+        timed = pyarrow.types.is_temporal(column.type)
+        return list((column.cast(pyarrow.string()) if timed else column).to_pylist())
 
     return list(names), records()
 

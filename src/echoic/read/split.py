@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,6 +40,16 @@ def split(
         raise DataError(_why_empty(len(examples), len(blocks)))
     _say(chosen, strata, sizes, blocks, said)
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def within(train: Sequence[Example], valid: Sequence[Example], said: Callable[[str], None]) -> list[Example]:
+    """The validation rows, of several labels each, without those that no training row has, as one of few rows may be."""
+    known = {name for example in train for name in example.target}
+    unknown = {name for example in valid for name in example.target} - known
+    if unknown:
+        listed = ", ".join(repr(show(name, 30)) for name in sorted(unknown)[:5])
+        said(f"{len(unknown):,} labels stand in validation rows only and are never answered: {listed}")
+    return [replace(e, target=tuple(name for name in e.target if name in known)) for e in valid]
 
 
 def _blocks(examples: Sequence[Example], order: np.ndarray) -> list[list[int]]:

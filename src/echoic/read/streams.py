@@ -18,6 +18,7 @@ from echoic.read.columns import Columns
 from echoic.read.encodings import BadLine, lines, refuse_utf16
 from echoic.read.keys import text_key
 from echoic.read.opening import Source, opened
+from echoic.read.rows import PARQUET
 from echoic.read.tables import Table, ignore, read_table
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -32,7 +33,7 @@ def read_running_text(path: str | Path, data: DataConfig, *, said: Callable[[str
         raise UsageError("running text has no labels and no groups: leave out --label, --soft-labels and --group")
     if data.text is None:
         with opened(path, data.max_bytes) as source:
-            if source.suffix not in TABLES:
+            if source.suffix not in TABLES and not source.head.startswith(PARQUET):
                 return _one_text(source, data, said)
     table = read_table(path, data, need_label=False, said=said)
     return dataclasses.replace(table, examples=[dataclasses.replace(e, target=None) for e in table.examples])
@@ -42,7 +43,7 @@ def read_unlabelled(path: str | Path, data: DataConfig) -> Table:
     """A file's rows, or a .txt file's lines, as texts; targets are None. The settings are those of a labelled file: what
     they say of labels is left out, and a text column is looked for in tables only, as a .txt file has none."""
     off: dict[str, object] = {"label": None, "soft_labels": (), "group": None}
-    if not any(suffix in TABLES for suffix in Path(path).suffixes):
+    if not any(suffix.lower() in TABLES for suffix in Path(path).suffixes):
         off |= {"text": None, "header": None}
     table = read_table(path, data.model_copy(update=off), need_label=False)
     return dataclasses.replace(table, examples=[dataclasses.replace(e, target=None) for e in table.examples])

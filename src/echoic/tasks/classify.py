@@ -17,10 +17,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from echoic.core.config import Config, ModelConfig, Section, check
+from echoic.core.config import Config, ModelConfig, check
 from echoic.core.registry import register
 from echoic.core.types import Batch, Example
 from echoic.decode import answers
@@ -34,16 +33,12 @@ from echoic.layers.stack import Stack
 from echoic.prepare.labels import Kind, Labels
 from echoic.prepare.text import TextPreparer
 from echoic.prepare.vectors import Vectors, load_vectors
+from echoic.read.labels import Options
 from echoic.tasks.base import RATE, Dataset, Measure, Rows, Say, fill, sizes, unfit
 
 SLICE_TOKENS = 65_536
 """Tokens with padding that the recurrence reads in one call where nothing is dropped out, so that memory
 does not grow with a text; changes speed and memory, no answer."""
-
-
-class Options(Section):
-    several: bool = Field(False, description="a text may have several labels, or none")
-    separator: str = Field("|", description="what stands between several labels in one field")
 
 
 class ClassifierNetwork(nn.Module):
