@@ -145,6 +145,8 @@ def test_parameters_reach_the_configuration() -> None:
         ({"settings": {"train.clp": 1}}, "clip"),
         ({"settings": {"model.hidden": 1}}, "hidden_size=1"),
         ({"settings": {"data.text": "x"}}, "data come as X and y"),
+        ({"settings": {"train": {"updates": 5}}}, "wants a whole name and its value"),
+        ({"settings": {"train.lr.x": 5}}, "train.lr"),
         ({"class_weight": {"a": 2}}, "class_weights"),
     ],
 )

@@ -42,6 +42,11 @@ def test_scores_as_a_page_and_a_picture(call: Call, run: Path, held_out: Path, t
     assert call("evaluate", run, held_out, "--html", page, "--png", picture, "-q").code == 0
     assert "On 20 given rows" in page.read_text()
     assert picture.read_bytes()[:4] == b"\x89PNG"
+    call("evaluate", run, held_out, "--html", page, "-q").refused(73, "--force replaces it")
+    assert call("evaluate", run, held_out, "--html", page, "-q", "--force").code == 0
+    before = held_out.read_bytes()
+    call("evaluate", run, held_out, "--html", held_out, "-q", "--force").refused(2, "is the input as well")
+    assert held_out.read_bytes() == before
     call("evaluate", run, held_out, "--html", tmp_path / "no" / "x.html", "-q").refused(73, "x.html")
 
 
@@ -86,6 +91,30 @@ def test_check_says_errors_and_strict_refuses_them(call: Call, tmp_path: Path) -
     one = write_csv(tmp_path / "one.csv", [("x", f"text {i}") for i in range(8)])
     assert call("check", one).code == 0
     assert call("check", one, "--strict").code == 1
+    few = write_csv(tmp_path / "few.csv", [("x", "a b"), ("x", "c d"), ("y", "e f")])
+    assert "want at least 2 rows of a class: 'y' (1 row)" in call("check", few).out
+    assert call("check", few, "--strict").code == 1
+
+
+def test_check_of_running_text(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a line\nanother line\n")
+    answer = call("check", tmp_path / "a.txt", "--task", "generate")
+    assert answer.code == 0, answer.err
+    assert "train: 1 rows" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("several=False", None), ("several=maybe", "/task: /several"), ("separator=", "/task: /separator")],
+)
+def test_a_classifiers_own_settings_are_checked(call: Call, tmp_path: Path, setting: str, said: str | None) -> None:
+    data = write_csv(tmp_path / "d.csv", [("a|b", "one two"), ("a", "three four")] * 3)
+    answer = call("check", data, "--set", f"task.{setting}", *(["--several"] if said and "separator" in said else []))
+    if said is None:
+        assert "a|b" in answer.out
+        assert "several labels" not in answer.err
+    else:
+        answer.refused(78, said)
 
 
 def test_what_a_file_says_is_escaped(call: Call, tmp_path: Path) -> None:

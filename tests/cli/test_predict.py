@@ -60,7 +60,7 @@ def test_abstaining(call: Call, run: Path) -> None:
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     place = tmp_path / "texts.csv"
-    place.write_text('id,text\n1,a good film\n2,"a, dull\nfilm"\n3,\n', encoding="utf-8")
+    place.write_bytes(b'id,text\n1,a good film\n2,"a, dull\nfilm"\n3,\n')
     return place
 
 
@@ -80,6 +80,13 @@ def test_a_file_in_gives_a_file_out(call: Call, run: Path, texts: Path, tmp_path
     assert [r["text"] for r in rows] == [r["text"] for r in records]
     assert float(rows[1]["probabilities.pos"]) == records[1]["probabilities"]["pos"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["answers.csv", "answers.jsonl", "texts.csv"]
+
+
+def test_a_bare_carriage_return_comes_back_from_a_table(call: Call, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a\\rb"}\n{"text": "c"}\n')
+    assert call("predict", run, "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.csv", "-q").code == 0
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == ["a\rb", "c"]
 
 
 def test_several_labels_are_joined_as_the_training_file_joined_them(

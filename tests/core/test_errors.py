@@ -17,6 +17,8 @@ def test_the_nearest_name_is_given() -> None:
     assert errors.nearest("hiden", ["hidden", "layers"]) == " (did you mean 'hidden'?)"
     assert errors.nearest("zzz", ["b", "a"]) == " (known: a, b)"
     assert errors.nearest("zzz", []) == ""
+    assert errors.nearest("zzz", [f"n{i:04}" for i in range(3000)]).endswith("n0019 and 2,980 more)")
+    assert "\x1b" not in errors.nearest("zzz", ["\x1b[31m"])
 
 
 def test_each_error_has_its_own_exit_code() -> None:

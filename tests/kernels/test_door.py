@@ -656,6 +656,8 @@ def test_a_linear_layer_refuses_what_does_not_fit() -> None:
         Linear(weight)([[1.0] * 4])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="k=0"):
         likeliest(Pending(Linear(weight), np.zeros((2, 4), np.float32)), 0)
+    with pytest.raises(ValueError, match="k=0"):
+        Linear(weight).likeliest(np.zeros((2, 4), np.float32), 0)
     assert Linear(np.zeros((3, 0), np.float32))(np.zeros((2, 0), np.float32)).tolist() == [[0.0] * 3] * 2
     with pytest.raises(ValueError, match="wanted one of '', 'bfloat16', 'int8'"):
         Linear(weight, products="int4")  # type: ignore[arg-type]
@@ -717,3 +719,13 @@ def test_bfloat16_is_refused_where_there_is_none(on: Any) -> None:
     on("none")
     with pytest.raises(Unavailable, match="bfloat16"):
         Linear(np.zeros((2, 2), np.float32), products="bfloat16")
+
+
+@pytest.mark.skipif(native.why_not() is not None, reason="there is no native core here")
+def test_a_step_reads_no_more_than_it_was_given() -> None:
+    weights = {"weight_ih": np.zeros((16, 3), np.float32), "weight_hh": np.zeros((16, 4), np.float32)}
+    stepper = Layer("lstm", weights).stepper(2)
+    for shape in ((2, 15), (1, 16), (16, 2)):
+        with pytest.raises(ValueError, match="more"):
+            stepper.advance(np.zeros(shape, np.float32))
+    stepper.advance(np.zeros((2, 16), np.float32))

@@ -13,7 +13,7 @@ import pytest
 from echoic.core.config import DataConfig
 from echoic.core.errors import DataError, InputMissing, UsageError
 from echoic.core.types import Example
-from echoic.read.streams import cut, read_running_text
+from echoic.read.streams import cut, read_running_text, read_unlabelled
 
 TEXT = "One, two\tthree\n\n  four  \n五六\u2028七\n"
 
@@ -80,3 +80,8 @@ def test_the_end_is_held_out() -> None:
         assert all(cut(texts[:2], few))
     with pytest.raises(DataError, match="too short"):
         cut([Example("a")], 0.1)
+
+
+def test_a_tables_name_may_be_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "A.CSV").write_text("comment,text\nfirst one,x\nsecond one,y\n")
+    assert read_unlabelled(tmp_path / "A.CSV", DataConfig(text="comment")).text == "comment"

@@ -336,3 +336,56 @@ def test_what_csv_and_json_write_is_what_is_read(
         return
     assert rows(read(folder / "in.csv", out.getvalue())) == cells
     assert rows(read(folder / "in.jsonl", lines)) == cells
+
+
+def test_labels_of_fasttext_end_at_any_white_space(tmp_path: Path) -> None:
+    table = read(tmp_path / "a.txt", "__label__pos\tgood film here\n__label__neg dull\tfilm\n__label__pos\n")
+    assert rows(table) == [("good film here", "pos"), ("dull\tfilm", "neg"), ("", "pos")]
+
+
+def test_a_blank_cell_of_one_column_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text\na\n""\n\n  \nb\n')
+    found = list(stream_texts(tmp_path / "a.csv", DataConfig()))
+    assert [(e.input, e.row) for e in found] == [("a", 1), ("", 2), ("  ", 3), ("b", 4)]
+
+
+def test_spaces_behind_delimiters_are_left_out(tmp_path: Path) -> None:
+    table = read(tmp_path / "a.csv", 'text, label\n"good, film", "pos"\n"dull, film", "neg"\n')
+    assert rows(table) == [("good, film", "pos"), ("dull, film", "neg")]
+    assert "The space behind each comma is left out." in table.notes
+
+
+def test_a_long_first_field_without_a_header(tmp_path: Path) -> None:
+    limit = csv.field_size_limit(1 << 17)
+    try:
+        table = read(tmp_path / "a.csv", f"pos,{'x ' * 100_000}\nneg,{'y ' * 9}\n" * 3, header=False)
+        assert len(table.examples) == 6
+    finally:
+        csv.field_size_limit(max(limit, csv.field_size_limit()))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "gb18030"])
+def test_a_byte_order_mark_is_no_letter_of_a_name(encoding: str, tmp_path: Path) -> None:
+    data = "\ufefftext,label\ngood,pos\ndull,neg\n".encode(encoding)
+    assert read(tmp_path / "a.csv", data, encoding=encoding).columns == ["text", "label"]
+
+
+def test_dates_that_python_does_not_hold(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    when = pyarrow.array([2**61, 1], pyarrow.timestamp("us"))
+    table = pyarrow.table({"text": ["a b", "c d"], "label": ["x", "y"], "when": when})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert rows(read_table(tmp_path / "a.parquet", DataConfig())) == [("a b", "x"), ("c d", "y")]
+
+
+def test_without_labels_none_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a b c", "tags": [{"n": 1}]}\n' * 2)
+    table = read_table(tmp_path / "a.jsonl", DataConfig(), need_label=False)
+    assert rows(table) == [("a b c", None)] * 2
+    assert not any("label" in note for note in table.notes)
+
+
+def test_text_that_begins_as_a_picture_does(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", "ID3,text,label\n1,good,pos\n2,dull,neg\n").columns[0] == "ID3"

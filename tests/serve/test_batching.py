@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from echoic.serve import batching
 from echoic.serve.batching import Batcher, Full, TooLate
 from echoic.serve.gate import Gate, Rules
 from echoic.serve.metrics import Metrics
@@ -190,5 +191,40 @@ def test_what_has_begun_is_not_refused() -> None:
         batcher.start()
         assert (await first, await going_on) == (1, 3)
         await batcher.stop()
+
+    run(work)
+
+
+def test_a_panic_of_a_library_is_told_and_the_next_job_is_computed() -> None:
+    class Panic(BaseException):
+        pass
+
+    def panics() -> None:
+        raise Panic("at the worst moment")
+
+    async def work() -> None:
+        batcher = Batcher()
+        batcher.start()
+        with pytest.raises(RuntimeError, match="Panic: at the worst moment"):
+            await batcher.call(panics, 1)
+        assert await batcher.call(lambda: 1, 1) == 1
+        assert batcher.works
+        await batcher.stop()
+        assert not batcher.works
+
+    run(work)
+
+
+def test_leaving_waits_for_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "LAST_SECONDS", 0.05)
+
+    async def work() -> None:
+        slow, batcher = Slow(), Batcher()
+        batcher.start()
+        asked = asyncio.create_task(batcher.logits(slow, ["x"]))
+        await begun(slow)
+        await batcher.stop()
+        asked.cancel()
+        slow.may.set()
 
     run(work)

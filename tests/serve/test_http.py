@@ -328,6 +328,14 @@ def test_headers_that_do_not_come_are_408(served: Served, monkeypatch: pytest.Mo
     assert served.raw(b"GET /healthz HTTP/1.1\r\nhost:").status == 408
 
 
+def test_a_body_that_comes_after_its_answer_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patient, "header_seconds", 0.1)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as mine:
+        mine.sendall(served.head("GET", "/healthz", content_length="100000") + b"x")
+        while mine.recv(1 << 16):
+            pass
+
+
 # Who may ask
 
 BAD_HOSTS = ["evil.example", "127.0.0.1.evil.example:{port}", "localhost.:{port}", "user@localhost:{port}", "localhost:1", "127.0.0.1", "",

@@ -185,6 +185,7 @@ def test_it_is_served(tmp_path: Path) -> None:
             ({"texts": ["ein"], "model": "films"}, "films classifies; this wants a model that translates"),
             ({"texts": ["ein"], "beam": 0}, "/beam: Input should be greater than or equal to 1"),
             ({"texts": [" ".join(["ein"] * 300)]}, "300 tokens, and this model reads 256"),
+            ({"texts": ["ein"] * 5 + [" ".join(["ein"] * 300)]}, "text 6: 300 tokens"),
         ):
             refused = served.ask("/v1/translate", body)
             assert refused.status == 422

@@ -12,8 +12,8 @@ from typing import Any
 
 from echoic.core.errors import UsageError, nearest, show
 from echoic.explain.attribute import TOLERANCE, Attribution, gradient_x_input, integrated_gradients, occlusion
-from echoic.explain.reading import Reading, require_classifier, unread
-from echoic.explain.record import METHODS, Explanation, Token, labels_that_led, turns
+from echoic.explain.reading import Reading, require_classifier
+from echoic.explain.record import METHODS, Explanation, Token, labels_that_led, shared, turns, unread
 from echoic.explain.trace import moves
 from echoic.tasks.classify import ClassifierNetwork, Classify
 
@@ -89,6 +89,4 @@ def _notes(task: Classify, network: ClassifierNetwork, method: str, found: Attri
         out.append("the weights are of the recurrent path; the n-gram path beside it has none")
     if found.completeness is not None and found.completeness > TOLERANCE:
         out.append(f"the scores miss what they should add up to by {found.completeness:.1%}, at {found.points} points")
-    if found.window > 1:
-        out.append(f"a long text: {found.window} neighbouring tokens were tried together and share what was found")
-    return out + unread(task, len(found.scores))
+    return out + shared(found.window) + unread(task.text.max_tokens, len(found.scores))

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from echoic.cells.base import NO_ZONEOUT, Cell, Zoneout
 from echoic.core.errors import UsageError
-from echoic.explain.reading import full, require_classifier, unread
+from echoic.explain.reading import full, require_classifier
+from echoic.explain.record import unread
 from echoic.layers.segments import split
 from echoic.layers.stack import Stack
 from echoic.layers.unroll import unroll, valid_steps
@@ -131,7 +132,7 @@ def inside(task: Any, network: ClassifierNetwork, text: str, first: int = 0) -> 
         len(ids),
         watched,
         starts,
-        [*_notes(network, first, count, ids), *unread(task, len(ids))],
+        [*_notes(network, first, count, ids), *unread(task.text.max_tokens, len(ids))],
     )
 
 

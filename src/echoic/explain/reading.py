@@ -35,12 +35,6 @@ def require_classifier(task: Any) -> None:
         raise UsageError(f"this model does {task.config.task.kind}; only a classifier is explained")
 
 
-def unread(task: Classify, tokens: int) -> list[str]:
-    """That the model stops before the text does, of a text that gave it so many tokens; or nothing."""
-    most = task.text.max_tokens
-    return [f"the model reads the first {most:,} tokens (text.max_tokens)"] if most and tokens == most else []
-
-
 def full(inputs: Tensor) -> Tensor:
     """(B, T, ...) -> (B,): every row T long."""
     return torch.full((len(inputs),), inputs.shape[1], device=inputs.device)

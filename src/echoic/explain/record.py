@@ -54,6 +54,17 @@ class Explanation(BaseModel):
         return self.model_dump(exclude_defaults=True) | {"completeness": self.completeness}
 
 
+def shared(window: int) -> list[str]:
+    """That neighbours share what was found; or nothing."""
+    what = f"a long text: {window} neighbouring tokens were tried together and share what was found"
+    return [what] if window > 1 else []
+
+
+def unread(most: int, tokens: int) -> list[str]:
+    """That a model that reads `most` tokens (0: all) stops before the text does, of which it read so many; or nothing."""
+    return [f"the model reads the first {most:,} tokens (text.max_tokens)"] if most and tokens == most else []
+
+
 def turns(beliefs: np.ndarray, names: Sequence[str]) -> list[Turn]:
     """(T, C) probabilities after each token -> the tokens at which another label began to lead."""
     lead = beliefs.argmax(1)

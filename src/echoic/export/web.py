@@ -69,7 +69,9 @@ def written_here(path: Path) -> bool:
         files = bundle.read(path, KIND).files
     except EchoicError:
         return False
-    return {str(each.relative_to(path)) for each in path.rglob("*") if not each.is_dir()} == {*files, bundle.MANIFEST}
+    known = {path / name for name in (*files, bundle.MANIFEST)}
+    folders = {folder for each in known for folder in each.parents}
+    return not any(each.is_symlink() or each not in known | folders for each in path.rglob("*"))
 
 
 def write(path: Path, html: str, told: Mapping[str, Any], cell: str, data: bytes, runtime: Mapping[str, bytes]) -> None:

@@ -51,6 +51,7 @@ class Linear:
 
     def likeliest(self, x: Array, k: int) -> tuple[Array, Array, Array]:
         """`likeliest` of x (N, K) times the weights, which is never written down."""
+        _require(k)
         if self._plain is not None:
             return plain.likeliest(self(x), k)
         x = dense(x, "x", np.dtype(np.float32), (None, self.inputs))
@@ -72,8 +73,7 @@ class Pending:
 def likeliest(logits: Array | Pending, k: int) -> tuple[Array, Array, Array]:
     """(N, V) float32 -> the k largest numbers of each row (N, min(k, V)), in no order, their places int64 (of a -inf it
     means nothing), and log sum exp (N,), which is no number where one of the row is none or all are -inf."""
-    if k < 1:
-        raise ValueError(f"k={k}, wanted at least 1")
+    _require(k)
     if isinstance(logits, Pending):
         return logits.linear.likeliest(logits.x, k)
     if native.why_not() is not None:
@@ -82,6 +82,11 @@ def likeliest(logits: Array | Pending, k: int) -> tuple[Array, Array, Array]:
     (rows, size), core, isa = logits.shape, native.core(), native.isa()
     call: Any = core.likeliest  # type: ignore[union-attr]
     return _told(rows, min(k, size), lambda k, out: call(isa, rows, size, k, [address(logits), *out]))
+
+
+def _require(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k={k}, wanted at least 1")
 
 
 def _told(rows: int, k: int, call: Callable[[int, list[int]], None]) -> tuple[Array, Array, Array]:

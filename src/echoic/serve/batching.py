@@ -11,10 +11,12 @@ predictor, and a crowd as fast as its batches. A request whose client has gone, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,7 @@ MOST_CHARACTERS = 2_000_000
 BATCH_TEXTS, BATCH_CHARACTERS = 256, 500_000
 SECONDS = 30.0
 """How long a request may take, waiting included."""
+LAST_SECONDS = 1.0
 
 
 class Refused(Unavailable):
@@ -45,6 +48,42 @@ class Full(Refused):
 
 class TooLate(Refused):
     """The deadline has passed."""
+
+
+class Thread:
+    """Computes one thing after another, beside the loop. The process need not wait for it in order to end."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._go, name="echoic", daemon=True)
+        self._thread.start()
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """What it returns, or raises; of what is no Exception (a panic of a library's) a RuntimeError says it."""
+        loop, future = asyncio.get_running_loop(), _future()
+
+        def tell(settle: Callable[[Any], None], value: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(lambda: None if future.done() else settle(value))
+
+        def work() -> None:
+            try:
+                tell(future.set_result, function())
+            except Exception as error:
+                tell(future.set_exception, error)
+            except BaseException as error:
+                tell(future.set_exception, RuntimeError(f"{type(error).__name__}: {error}"))
+
+        self._waiting.put(work)
+        return await future
+
+    async def stop(self, seconds: float) -> None:
+        self._waiting.put(None)
+        await asyncio.to_thread(self._thread.join, seconds)
+
+    def _go(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            work()
 
 
 @dataclass(eq=False)
@@ -69,7 +108,7 @@ class Batcher:
         self.most_waiting, self.most_characters, self.seconds, self.seen = most_waiting, most_characters, seconds, seen
         self.waiting: deque[Job] = deque()
         self._some = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "echoic")
+        self._thread = Thread()
         self._worker: asyncio.Task[None] | None = None
         self._pace = 0.01
         """Seconds that a job took lately."""
@@ -78,9 +117,14 @@ class Batcher:
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def stop(self) -> None:
+        """Waits for what is computed no longer than LAST_SECONDS: its client has had his time."""
         if self._worker is not None:
             self._worker.cancel()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        await self._thread.stop(LAST_SECONDS)
+
+    @property
+    def works(self) -> bool:
+        return self._worker is not None and not self._worker.done()
 
     @property
     def characters(self) -> int:
@@ -124,7 +168,7 @@ class Batcher:
             jobs = self._take()
             start = loop.time()
             try:
-                results = await loop.run_in_executor(self._thread, _compute, jobs)
+                results = await self._thread.run(lambda jobs=jobs: _compute(jobs))  # type: ignore[misc]
             except Exception as error:
                 for job in jobs:
                     _settle(job.future.set_exception, job, error)

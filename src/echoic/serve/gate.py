@@ -115,6 +115,9 @@ class Gate:
             await _refuse(answer, problem)
         except ClientLeft:
             seen.status = 499
+        except asyncio.CancelledError:  # the server is leaving, and does not wait
+            if not seen.status:
+                await _refuse(answer, Problem(503, "draining", "the server is leaving", retry_after="1"))
         except Exception as error:
             failure = [type(error).__name__, *_places(error)]
             if not seen.status:
@@ -325,6 +328,7 @@ async def _while_there(app: App, scope: Message, body: bytes, receive: Receive, 
         work.result()
     finally:
         gone.cancel()
+        work.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:

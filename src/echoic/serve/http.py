@@ -17,6 +17,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, Response
@@ -232,20 +233,24 @@ def _routes(app: FastAPI, state: State) -> None:
     async def stream(asked: Stream) -> Response:
         name, predictor = state.models.get(asked.model, Predictor)
 
-        def read() -> list[Prediction]:
-            feeding, out = predictor.stream(), []
-            for piece in asked.pieces:
-                feeding.feed(piece)
-                out.append(feeding.answer())
-            return out
+        feeding = predictor.stream()
 
-        found = await state.batcher.call(read, sum(map(len, asked.pieces)))
+        def read(piece: str) -> Prediction:
+            feeding.feed(piece)
+            return feeding.answer()
+
+        found = [
+            await state.batcher.call(partial(read, piece), len(piece), begun=i > 0)
+            for i, piece in enumerate(asked.pieces)
+        ]
         return _json({"model": name, "predictions": [each.model_dump(exclude_defaults=True) for each in found]})
 
     @app.post("/v1/translate", response_model=Translations, responses=NO)
     async def translate(asked: Translate) -> Response:
         name, interpreter = state.models.get(asked.model, Interpreter)
         found: list[Translation] = []
+        if len(asked.texts) > SOURCES:  # a text that is refused has its number
+            await state.batcher.call(lambda: interpreter.sides.read(asked.texts), sum(map(len, asked.texts)))
         for start in range(0, len(asked.texts), SOURCES):
             texts = asked.texts[start : start + SOURCES]
             found += await state.batcher.call(
@@ -283,6 +288,8 @@ def _routes(app: FastAPI, state: State) -> None:
     async def readyz() -> Response:
         if state.draining or not state.models.loaded:
             raise Problem(503, "draining", "the server is leaving", retry_after="1")
+        if not state.batcher.works:
+            raise Problem(503, "stopped", "nothing is computed any more")
         return Response("ready\n", media_type="text/plain")
 
     @app.get("/metrics", response_class=PlainTextResponse)

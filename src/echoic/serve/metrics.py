@@ -43,9 +43,9 @@ class Metrics:
         lines = []
         for name, about in COUNTERS.items():
             lines += [f"# HELP {name} {about}", f"# TYPE {name} counter"]
-            lines += [f"{name}{_labels(labels)} {value:g}" for labels, value in sorted(self._counts[name].items())]
+            lines += [f"{name}{_labels(labels)} {value}" for labels, value in sorted(self._counts[name].items())]
         for name, (about, read) in self.gauges.items():
-            lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {read():g}"]
+            lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {read()}"]
         name = "echoic_request_seconds"
         lines += [f"# HELP {name} Seconds from a request to its answer, by route.", f"# TYPE {name} histogram"]
         for route, times in sorted(self._times.items()):

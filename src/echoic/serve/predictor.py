@@ -22,7 +22,7 @@ from echoic.core.config import Config
 from echoic.core.errors import UsageError, nearest, show
 from echoic.core.types import EMPTY, UNKNOWN
 from echoic.decode.answers import Prediction, probabilities, read_thresholds, records
-from echoic.explain.record import Explanation, Token, labels_that_led, turns
+from echoic.explain.record import Explanation, Token, labels_that_led, shared, turns, unread
 from echoic.kernels.door import Products
 from echoic.prepare.labels import Labels
 from echoic.prepare.text import TextPreparer
@@ -126,6 +126,7 @@ class Predictor:
             probability=float(found[column]),
             tokens=tokens,
             window=window,
+            notes=shared(window) + unread(self.text.max_tokens, len(ids)),
             **more,
         )
 

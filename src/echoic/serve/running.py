@@ -58,13 +58,14 @@ class Patient(H11Protocol):
         self.conn = _Connection(h11.SERVER, HEADER_BYTES)
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
+        self._body_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop("_headers_due", "_reading_due")
+        self._stop("_headers_due", "_reading_due", "_body_due")
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -73,6 +74,14 @@ class Patient(H11Protocol):
             self._await_headers()
         else:
             self._stop("_headers_due")
+        if self.conn.their_state is not h11.SEND_BODY:
+            self._stop("_body_due")
+
+    def on_response_complete(self) -> None:
+        """A body that nobody waits for, as the answer was there before it, is given as long as headers are."""
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
+            self._body_due = self.loop.call_later(self.header_seconds, self.transport.close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -99,6 +108,9 @@ class Patient(H11Protocol):
             self._refuse(Problem(408, "slow", f"the headers took more than {self.header_seconds:g} seconds"))
 
     def _refuse(self, problem: Problem) -> None:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # the answer was given, or is being given
+            self.transport.close()
+            return
         body = problem.body()
         headers = [("content-type", "application/problem+json"), ("content-length", str(len(body)))]
         start = h11.Response(status_code=problem.status, headers=[*headers, ("connection", "close")])

@@ -25,11 +25,13 @@ struct HeldLinear {
 // What Python holds; a stepper holds its predictor too.
 template <class real> struct HeldPredictor {
   std::shared_ptr<Predictor<real>> predictor;
+  int64_t rows_of_weights;  // G*H
 };
 template <class real> struct HeldStepper {
   std::shared_ptr<const Predictor<real>> predictor;
   std::unique_ptr<Stepper<real>> stepper;
   bool long_;
+  int64_t rows_of_weights;
 };
 
 // weight_ih, weight_hh, bias_ih, bias_hh, peephole_i, peephole_f, peephole_o; 0: none
@@ -64,6 +66,14 @@ std::unique_ptr<nb::gil_scoped_release> unlocked_if(bool is_long) {
   return is_long ? std::make_unique<nb::gil_scoped_release>() : nullptr;
 }
 
+// more (B, G*H), or null.
+template <class real> const real* added(const HeldStepper<real>& self, const std::optional<More<real>>& more) {
+  if (!more) return nullptr;
+  if (int64_t(more->shape(0)) != self.stepper->B || int64_t(more->shape(1)) != self.rows_of_weights)
+    throw nb::value_error("more: wanted (B, G*H)");
+  return more->data();
+}
+
 template <class real> void add(nb::module_& m, const char* predictor, const char* stepper) {
   using Predicts = HeldPredictor<real>;
   using Steps = HeldStepper<real>;
@@ -77,16 +87,18 @@ template <class real> void add(nb::module_& m, const char* predictor, const char
       .def("stepper", [](const Predicts& self, int64_t B) {
         auto made = self.predictor->stepper(B);
         const bool is_long = B * made->H * (made->D + made->H) >= many;
-        return Steps{self.predictor, std::move(made), is_long};
+        return Steps{self.predictor, std::move(made), is_long, self.rows_of_weights};
       });
   nb::class_<Steps>(m, stepper)
       .def("step", [](const Steps& self, std::optional<More<real>> more) {
+        const real* beside = added(self, more);
         const auto unlocked = unlocked_if(self.long_);
-        self.stepper->step(more ? more->data() : nullptr);
+        self.stepper->step(beside);
       }, nb::arg("more").noconvert().none() = nb::none(), "more (B, G*H): see Stepper in predict.h.")
       .def("step_known", [](const Steps& self, std::optional<More<real>> more) {
+        const real* beside = added(self, more);
         const auto unlocked = unlocked_if(self.long_);
-        self.stepper->step_known(more ? more->data() : nullptr);
+        self.stepper->step_known(beside);
       }, nb::arg("more").noconvert().none() = nb::none())
       .def_prop_ro("ids", [](nb::handle self) {
         const Stepper<real>& s = *nb::cast<const Steps&>(self).stepper;
@@ -112,19 +124,19 @@ void add_door(nb::module_& m) {
   add<float>(m, "PredictorFloat", "StepperFloat");
   add<double>(m, "PredictorDouble", "StepperDouble");
   m.def("predict_float", [](int isa, int kind, int64_t D, int64_t H, bool reverse, const Weights& w) {
-    return HeldPredictor<float>{usable().at(size_t(isa))->predict_float(shape(kind, D, H, reverse), inputs<float>(w))};
+    return HeldPredictor<float>{usable().at(size_t(isa))->predict_float(shape(kind, D, H, reverse), inputs<float>(w)), gate_count(Kind(kind)) * H};
   });
   m.def("predict_double", [](int isa, int kind, int64_t D, int64_t H, bool reverse, const Weights& w) {
-    return HeldPredictor<double>{usable().at(size_t(isa))->predict_double(shape(kind, D, H, reverse), inputs<double>(w))};
+    return HeldPredictor<double>{usable().at(size_t(isa))->predict_double(shape(kind, D, H, reverse), inputs<double>(w)), gate_count(Kind(kind)) * H};
   });
   m.def("predict_bfloat16", [](int isa, int kind, int64_t D, int64_t H, bool reverse, const Weights& w) {
-    return HeldPredictor<float>{usable().at(size_t(isa))->predict_bfloat16(shape(kind, D, H, reverse), inputs<float>(w))};
+    return HeldPredictor<float>{usable().at(size_t(isa))->predict_bfloat16(shape(kind, D, H, reverse), inputs<float>(w)), gate_count(Kind(kind)) * H};
   }, "Where has_bfloat16.");
   m.def("predict_int8", [](int isa, int kind, int64_t D, int64_t H, bool reverse, const Weights& w, const std::array<Address, 2>& scales) {
     Int8Weights eight{at<const int8_t>(w[0]), at<const int8_t>(w[1]), at<const float>(scales[0]), at<const float>(scales[1])};
     Weights rest = w;
     rest[0] = rest[1] = 0;
-    return HeldPredictor<float>{usable().at(size_t(isa))->predict_int8(shape(kind, D, H, reverse), inputs<float>(rest), eight)};
+    return HeldPredictor<float>{usable().at(size_t(isa))->predict_int8(shape(kind, D, H, reverse), inputs<float>(rest), eight), gate_count(Kind(kind)) * H};
   }, "As predict_float with weights of int8; scales: those of the rows of W and of U.");
   nb::class_<HeldLinear>(m, "Linear")
       .def("run", [](const HeldLinear& self, int64_t rows, Address x, Address y) {
