@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,9 @@ class Model:
     def predict_stream(self, inputs: Iterable[Any], chunk: int = 1024, **options: Any) -> Iterator[Any]:
         """The same for any number of inputs, `chunk` of them in memory at a time."""
         _require_list(inputs)
-        waiting: list[Any] = []
-        for each in inputs:
-            waiting.append(each)
-            if len(waiting) == chunk:
-                yield from self.predict(waiting, **options)
-                waiting = []
-        yield from self.predict(waiting, **options)
+        waiting = iter(inputs)
+        while part := list(islice(waiting, chunk)):
+            yield from self.predict(part, **options)
 
     def files(self) -> dict[str, bytes]:
         """Everything that decides an answer."""

@@ -78,14 +78,14 @@ class Sides:
         text, target = TextPreparer.from_files(files), None if joint else TextPreparer.from_files(own)
         return cls(text, target, alphabet, ratio, lowercase)
 
-    def read(self, inputs: Sequence[str]) -> list[np.ndarray]:
-        """Their ids. Raises DataError for a text that is too long."""
+    def read(self, inputs: Sequence[str], first: int = 1) -> list[np.ndarray]:
+        """Their ids. Raises DataError for a text that is too long, by its number."""
         rows = self.text.encode(inputs)
         if rows.cut.texts:
             whole = TextPreparer(self.text.kind, self.text.tokenizer, 0).encode(inputs)
             i = next(i for i, (a, b) in enumerate(zip(rows, whole, strict=True)) if len(a) < len(b))
             raise DataError(
-                f"text {i + 1}: {len(whole[i]):,} tokens, and this model reads {self.text.max_tokens:,} (text.max_tokens); "
+                f"text {first + i}: {len(whole[i]):,} tokens, and this model reads {self.text.max_tokens:,} (text.max_tokens); "
                 f"give it sentence by sentence ({show(inputs[i], 40)!r})"
             )
         return list(rows)
@@ -134,6 +134,7 @@ def translate(
     top_p: float = 1.0,
     seed: int = 0,
     cut: bool = False,
+    first: int = 1,
 ) -> list[Translation]:
     """Records, one a text.
 
@@ -141,7 +142,8 @@ def translate(
     and beta of Wu et al. 2016; no_repeat: n-grams of so many tokens stand once; max_ratio: tokens written for
     each one read, at most (None: as training had it, with room); prefix: what every translation begins with.
     temperature above 0 draws one instead of searching (top_k, top_p, seed as for `generate`). cut: of a text of
-    more than text.max_tokens the beginning is read, as in training.
+    more than text.max_tokens the beginning is read, as in training. first: the number of the first text, by which one
+    is refused.
 
     Raises UsageError for a number that makes no sense, DataError for a text that is too long, or where the network's
     answers are no numbers.
@@ -159,7 +161,7 @@ def translate(
         raise UsageError("coverage_penalty: this model has no attention (task.attention = none)")
     if temperature and (n_best > 1 or coverage_penalty):
         raise UsageError("n_best, coverage_penalty: of the search; with a temperature one answer is drawn")
-    rows = list(sides.text.encode(inputs)) if cut else sides.read(inputs)
+    rows = list(sides.text.encode(inputs)) if cut else sides.read(inputs, first)
     start = [token for token in sides.written.encode([prefix])[0].tolist() if token != EMPTY]
     limits = [
         max(math.ceil((max_ratio or sides.ratio) * (len(row) + 5 * (max_ratio is None))), 1 + len(start))

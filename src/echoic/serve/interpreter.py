@@ -49,9 +49,10 @@ class Interpreter:
     def predict_stream(self, texts: Iterable[str], chunk: int = 1024, **options: Any) -> Iterator[Translation]:
         """The same for any number of texts, `chunk` of them in memory at a time."""
         require_list(texts)
-        texts = iter(texts)
+        texts, first = iter(texts), 1
         while waiting := list(islice(texts, chunk)):
-            yield from self.predict(waiting, **options)
+            yield from self.predict(waiting, first=first, **options)
+            first += len(waiting)
 
 
 def open_interpreter(path: str | Path, *, threads: int = 1, products: Products = "") -> Interpreter:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,13 +87,9 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """The same for any number of texts, `chunk` of them in memory at a time."""
         require_list(texts)
-        waiting: list[str] = []
-        for each in texts:
-            waiting.append(each)
-            if len(waiting) == chunk:
-                yield from self.predict(waiting, min_confidence)
-                waiting = []
-        yield from self.predict(waiting, min_confidence)
+        texts = iter(texts)
+        while waiting := list(islice(texts, chunk)):
+            yield from self.predict(waiting, min_confidence)
 
     def stream(self) -> Stream:
         """A text that comes in pieces. Raises UsageError for a model that reads both ways."""
