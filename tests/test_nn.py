@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from echoic import nn
@@ -434,3 +435,15 @@ def test_keras_arrays_that_do_not_fit_are_named() -> None:
         nn.LSTM.from_keras(arrays)
     with pytest.raises(ValueError, match="arrays: expected the first two"):
         nn.GRU.from_keras([arrays[0], np.zeros(3), arrays[2]])
+
+
+def test_gradients_forwards_are_refused_and_never_lost() -> None:
+    layer = nn.GRU(3, 4).requires_grad_(False)
+    with forward_ad.dual_level():
+        x = forward_ad.make_dual(torch.randn(5, 2, 3), torch.randn(5, 2, 3))
+        try:
+            y = layer(x)[0]
+        except NotImplementedError as error:
+            assert "forwards" in str(error)
+        else:
+            assert forward_ad.unpack_dual(y).tangent is not None

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.library import custom_op, register_autograd, register_fake
 
@@ -75,6 +76,8 @@ def run(
     inputs += [*(state or ()), None, None][:2]
     inputs += [masks.hidden, masks.candidate]
     inputs += [*(k.to(x.dtype) for k in keep or ()), None, None][:2]
+    if forward_ad._current_level >= 0 and any(map(_has_tangent, inputs)):
+        raise NotImplementedError("the native core gives no gradients forwards; ECHOIC_ISA=none takes torch's kernels")
     learn = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs[:LEARNED])
     if type(x) is Tensor and not torch.compiler.is_compiling():
         call = train_plainly if learn else infer_plainly
@@ -82,6 +85,10 @@ def run(
         call = recur_train if learn else recur
     y, h, c, *_ = call(*inputs, lengths, kind, reverse, bfloat16)
     return y, cell.State(*(h, c)[:fields])
+
+
+def _has_tangent(t: Tensor | None) -> bool:
+    return t is not None and forward_ad.unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _address(tensor: Tensor | None) -> int:
