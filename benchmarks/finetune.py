@@ -73,19 +73,26 @@ ENGLISH = (
     "task.tied=true",
     "task.cutoffs=[2000,10000,30000]",
     "task.bptt=70",
-    "model.hidden=512",
+    "model.hidden=1024",
     "model.embedding=300",
     "model.dropout_output=0.1",
-    "train.batch_size=128",
-    "train.lr=0.004",
+    "train.batch_size=64",
+    "train.lr=0.002",
     "train.average=0",
-    "train.epochs=8",
+    "train.epochs=2",
+)
+NOISE = (
+    "train.lr=0.002",
+    "train.adversarial=2",
+    "model.weight_drop=0.2",
+    "model.dropout_words=0.1",
+    "model.dropout_embedding=0.4",
 )
 ADAPT = ("model.dropout_output=0.1", "train.batch_size=32", "train.average=0", "train.epochs=3")
 RECIPES = {
-    "imdb": Recipe("imdb", unsup, ENGLISH, ("train.epochs=4",), "three hours of two cores"),
+    "imdb": Recipe("imdb", unsup, ENGLISH, (*NOISE, "train.epochs=2"), "three hours of two cores"),
     "imdb-1000": Recipe(
-        "imdb", unsup, ENGLISH, ("train.epochs=25",), "the language model of imdb, and half an hour", 1000
+        "imdb", unsup, ENGLISH, (*NOISE, "train.epochs=25"), "the language model of imdb, and half an hour", 1000
     ),
 } | {
     name: Recipe(name, nothing_more, ADAPT, ("train.epochs=4",), "an hour of one core", base=base)
