@@ -60,6 +60,11 @@ def test_data_lists_and_finds_what_is_shipped(call: Call, monkeypatch: pytest.Mo
     assert "imdb" in call("data").out
 
 
-def test_data_refuses_what_it_does_not_know(call: Call) -> None:
+def test_data_refuses_what_it_does_not_know(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOIC_DATA", str(tmp_path))
     call("data", "imbd").refused(2, "did you mean 'imdb'?")
     call("data", "imdb").refused(2, "fetch it by hand")
+    (tmp_path / "imdb").mkdir()
+    call("data", "imdb").refused(2, "fetch it by hand")
+    (tmp_path / "imdb" / "train.csv.xz").write_bytes(b"")
+    assert call("data", "imdb").out.strip() == str(tmp_path / "imdb")

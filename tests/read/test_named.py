@@ -90,7 +90,8 @@ def test_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("toy", sets=entry("file:///etc/hostname"))
 
 
-def test_names_that_are_unknown_or_unverified() -> None:
+def test_names_that_are_unknown_or_unverified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOIC_DATA", str(tmp_path))
     with pytest.raises(UsageError, match="did you mean 'imdb'"):
         fetch("imbd")
     with pytest.raises(UsageError, match="fetch it by hand from https://"):

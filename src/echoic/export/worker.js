@@ -47,7 +47,10 @@ const ROUTES = {
     const [whole] = await logits(model, [ids], wanted), found = probabilities(model, whole);
     const column = label === undefined ? best(found) : labels.indexOf(label);
     const { scores, ...more } = await METHODS[method](model, ids, whole, column, window, wanted);
-    return { model: model.about.name, text, method, label: labels[column], probability: found[column], ...(window > 1 && { window }), ...more, completeness: null,
+    const most = model.text.max_tokens, notes = []; // as explain/record.py says them
+    if (window > 1) notes.push(`a long text: ${window} neighbouring tokens were tried together and share what was found`);
+    if (most && ids.length === most) notes.push(`the model reads the first ${most.toLocaleString("en-US")} tokens (text.max_tokens)`);
+    return { model: model.about.name, text, method, label: labels[column], probability: found[column], ...(window > 1 && { window }), ...(notes.length && { notes }), ...more, completeness: null,
       tokens: spans.map(([start, end], i) => ({ text: points.slice(start, end).join(""), start, end, score: scores[i] })) };
   },
 };
