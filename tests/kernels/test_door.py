@@ -721,8 +721,9 @@ def test_bfloat16_is_refused_where_there_is_none(on: Any) -> None:
         Linear(np.zeros((2, 2), np.float32), products="bfloat16")
 
 
-@pytest.mark.skipif(native.why_not() is not None, reason="there is no native core here")
-def test_a_step_reads_no_more_than_it_was_given() -> None:
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_step_reads_no_more_than_it_was_given(on: Any, isa: str) -> None:
+    on(isa)
     weights = {"weight_ih": np.zeros((16, 3), np.float32), "weight_hh": np.zeros((16, 4), np.float32)}
     stepper = Layer("lstm", weights).stepper(2)
     for shape in ((2, 15), (1, 16), (16, 2)):

@@ -41,6 +41,8 @@ FORMATS = {
     "word2vec text": text(header=True),
     "fastText .vec": text(header=True, end=" \n"),
     "windows": text(end="\r\n"),
+    "a blank line at the end": text() + b"\n",
+    "and behind a header": text(header=True) + b"\r\n",
     "word2vec binary": binary(),
     "gensim binary": binary(feed=b""),
     "gz": gzip.compress(text(), mtime=0),

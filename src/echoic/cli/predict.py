@@ -260,14 +260,16 @@ def _table_writer(
     quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     columns: list[str] = []
 
+    def line(cells: Sequence[Any]) -> None:
+        bare = any("\r" in cell for cell in cells if isinstance(cell, str))  # which Python 3.11 leaves unquoted
+        (quoting if bare else writer).writerow(cells)
+
     def put(record: dict[str, Any]) -> None:
         flat = _flat(record, separator)
         if not columns:
             columns.extend(dict.fromkeys([*flat, *always]))
-            writer.writerow(columns)
-        cells = [flat.get(column, "") for column in columns]
-        bare = any("\r" in cell for cell in cells if isinstance(cell, str))  # which Python 3.11 leaves unquoted
-        (quoting if bare else writer).writerow(cells)
+            line(columns)
+        line([flat.get(column, "") for column in columns])
 
     return put
 

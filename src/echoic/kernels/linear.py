@@ -73,9 +73,9 @@ class Pending:
 def likeliest(logits: Array | Pending, k: int) -> tuple[Array, Array, Array]:
     """(N, V) float32 -> the k largest numbers of each row (N, min(k, V)), in no order, their places int64 (of a -inf it
     means nothing), and log sum exp (N,), which is no number where one of the row is none or all are -inf."""
-    _require(k)
     if isinstance(logits, Pending):
         return logits.linear.likeliest(logits.x, k)
+    _require(k)
     if native.why_not() is not None:
         return plain.likeliest(logits, k)
     logits = dense(logits, "logits", np.dtype(np.float32), (None, None))

@@ -163,6 +163,8 @@ class Stepper:
         self._take(self.predictor.known[self.ids], more)
 
     def _take(self, added: Array, more: Array | None) -> None:
+        if more is not None and more.shape != added.shape:
+            raise ValueError("more: wanted (B, G*H)")
         after = self.predictor.gated(added if more is None else added + more, self.state)
         for field, new in zip(self.state, after, strict=True):
             field[...] = new

@@ -151,7 +151,7 @@ def _fields(line: bytes) -> list[bytes]:
 
 
 def _text(stream: IO[bytes], form: _Format, wanted: set[bytes], where: str) -> Iterator[Found]:
-    number = 0
+    number = blank = 0
     if form.words is not None:
         stream.readline(_HEAD)
         number = 1
@@ -159,6 +159,7 @@ def _text(stream: IO[bytes], form: _Format, wanted: set[bytes], where: str) -> I
         number += 1
         line = line.rstrip(b" \r\n")
         if not line:
+            blank += 1
             continue
         gaps = line.count(b" ")
         if gaps < form.dimensions or len(line) >= _HEAD:
@@ -166,7 +167,7 @@ def _text(stream: IO[bytes], form: _Format, wanted: set[bytes], where: str) -> I
         word = line[: line.find(b" ")] if gaps == form.dimensions else line.rsplit(b" ", form.dimensions)[0]
         if word in wanted:
             yield word, _numbers(line[len(word) :], form.dimensions, f"{where}: line {number}")
-    _check_count(number - 1, form, where)
+    _check_count(number - 1 - blank, form, where)
 
 
 def _numbers(written: bytes, dimensions: int, where: str) -> np.ndarray:

@@ -170,6 +170,7 @@ def _binary(head: bytes) -> str | None:
     if head[257:262] == b"ustar":
         return "tar"
     kind = next((kind for magic, kind in BINARY.items() if head.startswith(magic)), None)
+    # a text may begin with the letters of a sound or a picture, whose next bytes are no letters; PDF's and SQLite's are
     letters = head[:8].isascii() and head[:8].decode("ascii", "ignore").isprintable()
     return _packed(head) or (kind if not letters or kind in ("PDF", "SQLite") else None)
 

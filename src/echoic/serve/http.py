@@ -249,12 +249,10 @@ def _routes(app: FastAPI, state: State) -> None:
     async def translate(asked: Translate) -> Response:
         name, interpreter = state.models.get(asked.model, Interpreter)
         found: list[Translation] = []
-        if len(asked.texts) > SOURCES:  # a text that is refused has its number
-            await state.batcher.call(lambda: interpreter.sides.read(asked.texts), sum(map(len, asked.texts)))
         for start in range(0, len(asked.texts), SOURCES):
             texts = asked.texts[start : start + SOURCES]
             found += await state.batcher.call(
-                lambda texts=texts: interpreter.predict(texts, beam_size=asked.beam, n_best=asked.n_best),  # type: ignore[misc]
+                partial(interpreter.predict, texts, beam_size=asked.beam, n_best=asked.n_best, first=start + 1),
                 sum(map(len, texts)),
                 begun=start > 0,
             )
